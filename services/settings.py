@@ -31,7 +31,9 @@ class Settings(BaseSettings):
     control_upstreams: Upstreams = Field((), description="host:port,… of control processes, for Envoy")
     telemetry_upstreams: Upstreams = Field((), description="host:port,… of telemetry processes, for Envoy")
     cors_origins: Upstreams = Field((), description="origins that a browser may call from, beside our own")
-    instance_key_file: Path | None = Field(None, description="32 random bytes, shared by replicas; data_dir/instance.key")
+    instance_key_file: Path | None = Field(
+        None, description="32 random bytes, shared by replicas; data_dir/instance.key"
+    )
     log_format: Literal["json", "console"] = Field("json", description="one line a call")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     pool_size: int = Field(8, ge=2, le=100, description="connections of each pool of a process")

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154 # setup sets log
 # System packages: what is missing, and who may install it.
 
 # Prints 12 or 13 on those Debian releases, nothing elsewhere (a derivative has other packages).
@@ -9,8 +10,8 @@ debian_release() {
 missing_packages() { # missing_packages PACKAGE...
   local package
   for package in "$@"; do
-    case $(dpkg-query -W -f '${db:Status-Status} ' "$package" 2>/dev/null) in
-      *"installed "*) ;;
+    case $(dpkg-query -W -f ' ${db:Status-Status} ' "$package" 2>/dev/null) in
+      *" installed "*) ;;
       *) printf '%s ' "$package" ;;
     esac
   done

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The checkout's Python environment.
 
 # Debian's own Python first: a pyenv or conda one on PATH comes and goes with the user's shell.

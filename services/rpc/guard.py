@@ -1,0 +1,49 @@
+"""Lets a stream go on only as long as its credential is in force."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from services.errors import RigmeshError
+
+RECHECK_S = 3.0
+Item = TypeVar("Item")
+
+
+async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[None]]) -> AsyncIterator[Item]:
+    """Passes `messages` on; raises what `admit` raises within RECHECK_S of its first refusal, in the middle of a wait too.
+
+    While the database does not answer, the stream goes on: revocation waits for it.
+    """
+    watch = asyncio.create_task(_refused(admit))
+    upcoming: asyncio.Future[Item] | None = None
+    try:
+        while True:
+            upcoming = asyncio.ensure_future(anext(messages))
+            await asyncio.wait((upcoming, watch), return_when=asyncio.FIRST_COMPLETED)
+            if watch.done():
+                raise watch.result()
+            try:
+                message = upcoming.result()
+            except StopAsyncIteration:
+                return
+            yield message
+    finally:
+        watch.cancel()
+        if upcoming is not None and not upcoming.done():
+            upcoming.cancel()
+            await asyncio.gather(upcoming, return_exceptions=True)
+        close = getattr(messages, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _refused(admit: Callable[[], Awaitable[None]]) -> RigmeshError:
+    while True:
+        await asyncio.sleep(RECHECK_S)
+        try:
+            await admit()
+        except RigmeshError as error:
+            return error
+        except Exception:  # noqa: S112 - the database is away: asked again in a moment
+            continue

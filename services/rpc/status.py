@@ -1,0 +1,76 @@
+"""Exceptions become google.rpc.Status here and nowhere else. No SQL, stack or type name leaves."""
+
+import grpc
+import psycopg
+from google.protobuf.any_pb2 import Any
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, RetryInfo
+from google.rpc.status_pb2 import Status
+from psycopg_pool import PoolTimeout, TooManyRequests
+
+from rigmesh.v1.error_reason_pb2 import ALREADY_EXISTS, INTERNAL, INVALID_FIELDS, TIMEOUT, UNAVAILABLE
+from services.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, RigmeshError, Unavailable
+
+DOMAIN = "rigmesh"
+
+# Unique constraints that a caller can run into, with the resource and field to name.
+UNIQUE = {
+    "users_username_key": ("user", "username"),
+    "users_email_key": ("user", "email"),
+    "project_members_pkey": ("member", "user_id"),
+}
+
+
+def translate(error: BaseException) -> RigmeshError:
+    """The error that the caller sees. What nobody foresaw is INTERNAL and goes to the log with its stack."""
+    match error:
+        case RigmeshError():
+            return error
+        case psycopg.errors.UniqueViolation() if error.diag.constraint_name in UNIQUE:
+            resource, field = UNIQUE[error.diag.constraint_name]
+            return AlreadyExists(
+                ALREADY_EXISTS,
+                f"a {resource} with this {field} exists",
+                metadata={"resource": resource, "field": field},
+            )
+        case psycopg.errors.QueryCanceled() | TimeoutError():
+            return DeadlineExceeded(TIMEOUT, "the call took longer than allowed")
+        case psycopg.DataError():
+            return InvalidArgument(INVALID_FIELDS, "a value is outside of what can be stored")
+        case psycopg.OperationalError() | PoolTimeout() | TooManyRequests() | psycopg.InterfaceError():
+            return Unavailable(UNAVAILABLE, "the database is not available", retry_after_s=1.0)
+    return RigmeshError(INTERNAL, "an internal error; the request id finds it in the log")
+
+
+def to_status(error: RigmeshError, request_id: str) -> Status:
+    """google.rpc.Status with ErrorInfo, RequestInfo and, where they apply, BadRequest and RetryInfo."""
+    details: list[Message] = [
+        ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata),
+        RequestInfo(request_id=request_id),
+    ]
+    if error.fields:
+        violations = [BadRequest.FieldViolation(field=field, description=text) for field, text in error.fields.items()]
+        details.append(BadRequest(field_violations=violations))
+    if error.retry_after_s is not None:
+        delay = Duration()
+        delay.FromNanoseconds(int(error.retry_after_s * 1e9))
+        details.append(RetryInfo(retry_delay=delay))
+    return Status(code=error.code.value[0], message=error.message, details=[_packed(detail) for detail in details])
+
+
+async def abort(context: grpc.aio.ServicerContext[object, object], error: RigmeshError, request_id: str) -> None:
+    """Ends the call; grpc carries the details in one trailing header."""
+    trailers = [
+        ("grpc-status-details-bin", to_status(error, request_id).SerializeToString()),
+        ("x-request-id", request_id),
+    ]
+    if error.retry_after_s is not None:
+        trailers.append(("retry-after", str(max(1, round(error.retry_after_s)))))
+    await context.abort(error.code, error.message, tuple(trailers))
+
+
+def _packed(detail: Message) -> Any:
+    packed = Any()
+    packed.Pack(detail)
+    return packed

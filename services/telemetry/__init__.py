@@ -1,0 +1,1 @@
+"""From a sensor's sample to an answer: the ingest stream, lanes, blocks, and reads."""
