@@ -6,7 +6,6 @@ Commands import what they need themselves: `rigmesh settings` should not wait fo
 import asyncio
 import json
 from collections.abc import Coroutine
-from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -22,7 +21,6 @@ admin = typer.Typer(no_args_is_help=True, help="What an operator does with acces
 app.add_typer(admin, name="admin")
 
 T = TypeVar("T")
-Role = StrEnum("Role", [(role, role) for role in ROLES])
 
 
 def main() -> None:
@@ -34,7 +32,9 @@ def main() -> None:
 def up() -> None:
     """Run the whole of Rigmesh on this machine, until Ctrl-C.
 
-    Example: RIGMESH_HTTP_PORT=9000 rigmesh up
+    \b
+    Example:
+      RIGMESH_HTTP_PORT=9000 rigmesh up
     """
     from services.local.up import up as run
 
@@ -42,21 +42,28 @@ def up() -> None:
 
 
 @app.command()
-def serve(role: Annotated[Role, typer.Argument(help="What this process does.")]) -> None:
+def serve(role: Annotated[str, typer.Argument(metavar="|".join(ROLES), help="What this process does.")]) -> None:
     """Run one role, until SIGTERM or Ctrl-C.
 
-    Example: RIGMESH_DATABASE_URL=postgresql://rigmesh@db/rigmesh rigmesh serve telemetry
+    \b
+    Example:
+      RIGMESH_DATABASE_URL=postgresql://rigmesh@db/rigmesh rigmesh serve telemetry
     """
+    if role not in ROLES:
+        raise typer.BadParameter(f"{role!r} is none of {', '.join(ROLES)}", param_hint="ROLE")
+    from services.app import ServeError
     from services.app import serve as run
 
-    _run(run(role.value, _settings()))
+    _run(run(role, _settings()), ServeError)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to this release's schema. Safe to repeat, and on several machines at once.
 
-    Example: RIGMESH_DATABASE_URL=postgresql://owner@db/rigmesh rigmesh migrate
+    \b
+    Example:
+      RIGMESH_DATABASE_URL=postgresql://owner@db/rigmesh rigmesh migrate
     """
     from services.local.operate import migrate_database
 
@@ -68,7 +75,9 @@ def migrate() -> None:
 def settings(as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False) -> None:
     """Show every setting: variable, value, meaning. Passwords in URLs are hidden.
 
-    Example: rigmesh settings --json
+    \b
+    Example:
+      rigmesh settings --json
     """
     described = describe(_settings())
     if as_json:
@@ -87,7 +96,9 @@ def _admin() -> None:
 def reset_password(username: Annotated[str, typer.Argument(help="Whose password.")]) -> None:
     """Give a user a new random password, print it, and end the user's sessions.
 
-    Example: rigmesh admin reset-password admin
+    \b
+    Example:
+      rigmesh admin reset-password admin
     """
     from services.local.operate import new_password
 
@@ -105,14 +116,15 @@ def _settings() -> Settings:
         raise typer.Exit(2) from None
 
 
-def _run(coroutine: Coroutine[Any, Any, T]) -> T:
+def _run(coroutine: Coroutine[Any, Any, T], *expected: type[Exception]) -> T:
     """Runs it; what an operator can mend becomes one line instead of a traceback."""
-    from services.local.operate import EXPECTED
+    from services.local.operate import EXPECTED, explain
 
+    told: tuple[type[Exception], ...] = (*EXPECTED, *expected)
     try:
         return asyncio.run(coroutine)
-    except EXPECTED as error:
-        typer.echo(f"error: {str(error).strip() or type(error).__name__}", err=True)
+    except told as error:
+        typer.echo(f"error: {explain(error)}", err=True)
         raise typer.Exit(1) from None
 
 

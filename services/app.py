@@ -101,7 +101,7 @@ async def _slices(
     if role == "control":
         return CONTROL_SERVICES
     ingest = await stack.enter_async_context(open_ingest(settings, pools, stopping))
-    reads = await stack.enter_async_context(open_reads(settings, pools, stopping))
+    reads = await stack.enter_async_context(open_reads(settings, stopping))
     return [(INGEST, ingest), (READS, reads)]
 
 
@@ -110,7 +110,7 @@ async def _grpc_server(role: str, settings: Settings, pipeline: Pipeline, slices
     server = grpc.aio.server(options=GRPC_OPTIONS, maximum_concurrent_rpcs=MAX_CONCURRENT_RPCS)
     server.add_generic_rpc_handlers([pipeline.handlers(service, slice_) for service, slice_ in slices])
     health = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health, server)  # type: ignore[no-untyped-call]
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflected = ALL_SERVICES if role == "control" else [service.full_name for service, _ in slices]
     reflection.enable_server_reflection([*reflected, HEALTH, reflection.SERVICE_NAME], server)
     _listen(server, settings, role)

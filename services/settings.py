@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     @classmethod
     def _address(cls, value: str) -> str:
         return str(ip_address(value))
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> "Settings":
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both or neither")
+        return self
 
     @cached_property
     def owner_url(self) -> str:

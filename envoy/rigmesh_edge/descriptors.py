@@ -60,7 +60,7 @@ def _binding(rule: http_pb2.HttpRule) -> tuple[str, str, str]:
 
 
 def descriptor_set() -> bytes:
-    """A serialized FileDescriptorSet of all services and of what errors carry, each file after those that it imports."""
+    """A serialized FileDescriptorSet of all services and error details, each file after those that it imports."""
     answer = FileDescriptorSet()
     for file in _in_order([*(service.file for service in services()), *_ERROR_FILES]):
         file.CopyToProto(answer.file.add())

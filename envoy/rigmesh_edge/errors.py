@@ -16,12 +16,16 @@ _LOCAL_TEXT = "%LOCAL_REPLY_BODY%"
 
 
 class _Answer(NamedTuple):
-    """What an HTTP status of Envoy's own is told as. `text` None = Envoy's text, which then names what was wrong."""
+    """What an HTTP status of Envoy's own is told as. `text` None = Envoy's text, which then names what was wrong.
+
+    `told_http` is the HTTP status that the caller sees, where it is another one.
+    """
 
     http: int
     code: str
     reason: str
     text: str | None
+    told_http: int | None = None
 
 
 # Texts are fixed where Envoy's own would tell of its inside or of what stands behind it.
@@ -35,6 +39,8 @@ _ANSWERS = (
     _Answer(426, "INVALID_ARGUMENT", "MALFORMED_REQUEST", "HTTP/1.1 or HTTP/2 is needed."),
     _Answer(429, "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", "Too many requests."),
     _Answer(431, "RESOURCE_EXHAUSTED", "LIMIT_EXCEEDED", "More than 100 header fields or 32 KiB of them."),
+    # A transfer coding that Envoy does not know is the caller's mistake, not ours.
+    _Answer(501, "INVALID_ARGUMENT", "MALFORMED_REQUEST", "This transfer coding is not supported.", told_http=400),
     _Answer(502, "UNAVAILABLE", "UNAVAILABLE", "The service broke off."),
     _Answer(503, "UNAVAILABLE", "UNAVAILABLE", "The service is away; try again soon."),
     _Answer(504, "DEADLINE_EXCEEDED", "TIMEOUT", "The service took too long."),
@@ -52,7 +58,8 @@ def mappers() -> list[Json]:
 
 
 def _rest_mapper(answer: _Answer) -> Json:
-    return {"filter": _status_filter(answer.http), "body_format_override": _json_format(answer)}
+    told = {} if answer.told_http is None else {"status_code": answer.told_http}
+    return {"filter": _status_filter(answer.http), "body_format_override": _json_format(answer), **told}
 
 
 def _grpc_mapper(answer: _Answer) -> Json:

@@ -39,7 +39,7 @@ function envoy_on_request(handle)
   if is_foreign(handle, headers) then
     return refuse(handle, "403", "This origin may not change anything here.")
   end
-  if headers:get(":path"):sub(1, 5) == "/api/" then
+  if (headers:get(":path") or ""):sub(1, 5) == "/api/" then
     if is_encoded(headers) then
       return refuse(handle, "415", "A request body must not be compressed.")
     end
@@ -57,7 +57,7 @@ local function reword(handle)
   end
   local text = body:getBytes(0, body:length())
   text = text:gsub(' in the type \\"[%w_.]+\\"', ""):gsub(" for type [%w_./]+", "")
-  text = text:gsub('"message":""', '"message":"The request is malformed."')
+  text = text:gsub('"message":""', '"message":"The request is malformed or not allowed."')
   handle:headers():replace("content-length", tostring(body:setBytes(text)))
 end
 
@@ -66,7 +66,7 @@ function envoy_on_response(handle)
   local status = headers:get(":status")
   if status == "503" and headers:get("retry-after") == nil then
     headers:add("retry-after", "1")
-  elseif status == "400" then
+  elseif status == "400" or status == "403" then
     reword(handle)
   end
 end

@@ -13,7 +13,7 @@ from google.protobuf.descriptor_pb2 import FieldDescriptorProto, MethodOptions
 from rigmesh.v1.options_pb2 import Access, access
 from rigmesh_edge.descriptors import http_rules, services
 from rigmesh_edge.image import Image, build
-from rigmesh_edge.schemas import components, field_schema, is_required, reference
+from rigmesh_edge.schemas import components, definition, field_schema, is_required, reference
 
 Json = dict[str, Any]
 
@@ -36,9 +36,10 @@ _ERRORS = {
     "504": "DEADLINE_EXCEEDED.",
 }
 
-_ERROR_MESSAGES = {
-    f".google.rpc.{name}" for name in ("Status", "ErrorInfo", "BadRequest", "RetryInfo", "RequestInfo")
-}
+# Status and what its details hold.
+_ERROR_MESSAGES = [
+    reference(f".google.rpc.{name}") for name in ("Status", "ErrorInfo", "BadRequest", "RetryInfo", "RequestInfo")
+]
 
 
 class _Operation(NamedTuple):
@@ -47,9 +48,10 @@ class _Operation(NamedTuple):
     image: Image
     service: ServiceDescriptor
     method: MethodDescriptor
+    verb: str
     path: str
     body: str
-    index: int
+    binding: int
 
     @property
     def request_fields(self) -> list[FieldDescriptorProto]:
@@ -63,13 +65,11 @@ class _Operation(NamedTuple):
 def document(image: Image) -> Json:
     """The whole document, the same for the same contract."""
     paths: dict[str, Json] = {}
-    roots = set(_ERROR_MESSAGES)
     for service in services():
         for method in service.methods:
-            for index, (verb, path, body) in enumerate(http_rules(method)):
-                operation = _Operation(image, service, method, path, body, index)
+            for binding, (verb, path, body) in enumerate(http_rules(method)):
+                operation = _Operation(image, service, method, verb, path, body, binding)
                 paths.setdefault(path, {})[verb] = _operation(operation)
-                roots |= {f".{method.input_type.full_name}", f".{method.output_type.full_name}"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Rigmesh", "version": version("rigmesh"), "description": _ABOUT},
@@ -77,7 +77,7 @@ def document(image: Image) -> Json:
         "tags": [_tag(image, service) for service in services()],
         "paths": dict(sorted(paths.items())),
         "components": {
-            "schemas": components(image, roots),
+            "schemas": components(image, paths | {"errors": _ERROR_MESSAGES}),
             "responses": {code: _error(text) for code, text in _ERRORS.items()},
             "securitySchemes": _SECURITY,
         },
@@ -108,7 +108,7 @@ def _operation(operation: _Operation) -> Json:
     method = operation.method
     comment = operation.image.comment(f".{method.full_name}")
     # Ids are unique in a document; a second path of the same RPC takes a number.
-    suffix = f"_{operation.index + 1}" if operation.index else ""
+    suffix = f"_{operation.binding + 1}" if operation.binding else ""
     answer: Json = {
         "operationId": f"{operation.service.name}_{method.name}{suffix}",
         "tags": [operation.service.name],
@@ -159,7 +159,7 @@ def _headers(method: MethodDescriptor) -> list[Json]:
     key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "Repeating a call with the same key and content answers what the first one did. Kept for 48 hours.",
+        "description": "A repeated call with the same key and content is answered as the first one was, for 48 hours.",
         "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]*$"},
     }
     token = {
@@ -185,24 +185,27 @@ def _responses(method: MethodDescriptor) -> Json:
 def _body(operation: _Operation) -> Json:
     if operation.body == "*":
         schema = _rest_of_request(operation)
-        required = any(name not in operation.path_names for name in schema.get("required", ()))
-        return {"required": required, "content": {"application/json": {"schema": schema}}}
+        return _json_body(schema, required="required" in schema)
     field = next(field for field in operation.request_fields if field.name == operation.body)
-    schema = reference(field.type_name)
-    return {"required": is_required(field), "content": {"application/json": {"schema": schema}}}
+    if operation.verb == "patch":
+        # A part of the resource is enough to change it.
+        partial = definition(operation.image, field.type_name)
+        partial.pop("required", None)
+        return _json_body(partial, required=True)
+    return _json_body(reference(field.type_name), required=is_required(field))
+
+
+def _json_body(schema: Json, *, required: bool) -> Json:
+    return {"required": required, "content": {"application/json": {"schema": schema}}}
 
 
 def _rest_of_request(operation: _Operation) -> Json:
-    """The request without what its path says: inline, for the named schema asks for that too."""
-    full_name = f".{operation.method.input_type.full_name}"
-    schema: Json = components(operation.image, {full_name})[operation.method.input_type.name]
-    named = set(operation.path_names)
-    if not named:
-        return reference(full_name)
-    properties = {name: value for name, value in schema["properties"].items() if name not in named}
-    required = [name for name in schema.get("required", ()) if name not in named]
-    rest = {key: value for key, value in schema.items() if key not in {"properties", "required"}}
-    return rest | {"properties": properties} | ({"required": required} if required else {})
+    """The request without what its path says already."""
+    schema = definition(operation.image, f".{operation.method.input_type.full_name}")
+    for name in operation.path_names:
+        del schema["properties"][name]
+    required = [name for name in schema.pop("required", ()) if name not in operation.path_names]
+    return schema | ({"required": required} if required else {})
 
 
 def main() -> None:

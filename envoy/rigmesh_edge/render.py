@@ -2,12 +2,12 @@
 
 import hashlib
 import json
+import re
 import ssl
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from string import Template
 from typing import Any
-from urllib.parse import urlsplit
 
 from rigmesh_edge.descriptors import descriptor_set, services
 from rigmesh_edge.errors import mappers, rest_format
@@ -31,33 +31,33 @@ _HSTS = {"strict-transport-security": "max-age=31536000"}
 def render(settings: Settings, folder: Path) -> Path:
     """Writes all that Envoy reads into `folder`, readable by any user, and returns the path of its configuration.
 
-    ValueError: an upstream that is not host:port. OSError: the certificate cannot be read.
+    ValueError: an upstream that is not host:port, or half of the TLS settings. OSError: a file cannot be read.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)  # Envoy may run as another user than the one that renders
     openapi = _OPENAPI.read_bytes()
     _write(folder / "descriptors.binpb", descriptor_set())
     _write(folder / "openapi.json", openapi)
     _write(folder / "guard.lua", (_HERE / "guard.lua").read_bytes())
-    values = _values(settings, folder) | {"openapi_bytes": str(len(openapi)), "routes": json.dumps([_openapi_route(folder / "openapi.json"), *routes()])}
     config = folder / "envoy.yaml"
-    _write(config, _fill("envoy.yaml", **values))
+    _write(config, _fill("envoy.yaml", **_values(settings, folder, len(openapi))))
     return config
 
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    path.chmod(0o644)  # Envoy may run as another user than the one that renders
+    path.chmod(0o644)
 
 
 def _fill(name: str, **values: str) -> bytes:
     return Template((_HERE / name).read_text(encoding="utf-8")).substitute(values).encode()
 
 
-def _values(settings: Settings, folder: Path) -> dict[str, str]:
-    """Structured values go in as JSON, which is YAML too."""
-    tls = bool(settings.tls_cert and settings.tls_key)
-    structured = {
+def _values(settings: Settings, folder: Path, openapi_bytes: int) -> dict[str, str]:
+    """What the template asks for, as JSON, which is YAML too."""
+    headers = _SECURITY_HEADERS | (_HSTS if _tls_files(settings) else {})
+    values = {
         "listener_tls": _listener_tls(settings),
         "upstream_tls": _upstream_tls(settings),
         "control_upstreams": _endpoints(settings, "control", settings.control_upstreams),
@@ -67,15 +67,16 @@ def _values(settings: Settings, folder: Path) -> dict[str, str]:
         "services": [service.full_name for service in services()],
         "error_mappers": mappers(),
         "error_format": rest_format(),
-        "security_headers": _mutations(_SECURITY_HEADERS | (_HSTS if tls else {})),
-    }
-    plain = {
+        "security_headers": _mutations(headers),
         "bind": settings.bind,
-        "http_port": str(settings.http_port),
-        "admin_port": str(settings.envoy_admin_port),
-        "folder": str(folder),
+        "http_port": settings.http_port,
+        "admin_port": settings.envoy_admin_port,
+        "descriptors_file": str(folder / "descriptors.binpb"),
+        "guard_file": str(folder / "guard.lua"),
+        "openapi_bytes": openapi_bytes,
+        "routes": [_openapi_route(folder / "openapi.json"), *routes()],
     }
-    return plain | {key: json.dumps(value) for key, value in structured.items()}
+    return {key: json.dumps(value) for key, value in values.items()}
 
 
 def _openapi_route(file: Path) -> Json:
@@ -94,18 +95,18 @@ def _mutations(headers: dict[str, str]) -> list[Json]:
 
 
 def _endpoints(settings: Settings, role: str, upstreams: tuple[str, ...]) -> list[Json]:
-    default = (settings.bind, settings.role_grpc_port(role))
-    pairs = [_host_port(upstream) for upstream in upstreams] or [(_reachable(default[0]), default[1])]
+    default = (_reachable(settings.bind), settings.role_grpc_port(role))
+    pairs = [_host_port(upstream) for upstream in upstreams] or [default]
     return [
         {"endpoint": {"address": {"socket_address": {"address": host, "port_value": port}}}} for host, port in pairs
     ]
 
 
 def _host_port(upstream: str) -> tuple[str, int]:
-    parts = urlsplit(f"//{upstream}")
-    if not parts.hostname or not parts.port or upstream != parts.netloc:
+    parts = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9.-]+)):([0-9]{1,5})", upstream)
+    if parts is None or not 1 <= int(parts[3]) <= 65535:
         raise ValueError(f"upstream {upstream!r} is not host:port")
-    return parts.hostname, parts.port
+    return parts[1] or parts[2], int(parts[3])
 
 
 def _reachable(bind: str) -> str:
@@ -116,29 +117,35 @@ def _reachable(bind: str) -> str:
     return "127.0.0.1" if isinstance(address, IPv4Address) else "::1"
 
 
+def _tls_files(settings: Settings) -> tuple[Path, Path] | None:
+    if settings.tls_cert and settings.tls_key:
+        return settings.tls_cert.resolve(), settings.tls_key.resolve()
+    if settings.tls_cert or settings.tls_key:
+        raise ValueError("RIGMESH_TLS_CERT and RIGMESH_TLS_KEY go together: only one of them is set")
+    return None
+
+
 def _listener_tls(settings: Settings) -> Json | None:
-    if not settings.tls_cert or not settings.tls_key:
+    files = _tls_files(settings)
+    if files is None:
         return None
+    chain, key = ({"filename": str(file)} for file in files)
     return _transport_socket(
         "DownstreamTlsContext",
         {
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
             "alpn_protocols": ["h2", "http/1.1"],
-            "tls_certificates": [
-                {
-                    "certificate_chain": {"filename": str(settings.tls_cert.resolve())},
-                    "private_key": {"filename": str(settings.tls_key.resolve())},
-                }
-            ],
+            "tls_certificates": [{"certificate_chain": chain, "private_key": key}],
         },
     )
 
 
 def _upstream_tls(settings: Settings) -> Json | None:
     """Direct gRPC shows the same certificate, so exactly that one is accepted, whatever name it was issued for."""
-    if not settings.tls_cert or not settings.tls_key:
+    files = _tls_files(settings)
+    if files is None:
         return None
-    fingerprint = hashlib.sha256(_leaf(settings.tls_cert.read_text(encoding="ascii"))).hexdigest()
+    fingerprint = hashlib.sha256(_leaf(files[0].read_text(encoding="ascii"))).hexdigest()
     return _transport_socket(
         "UpstreamTlsContext",
         {"alpn_protocols": ["h2"], "validation_context": {"verify_certificate_hash": [fingerprint]}},

@@ -24,7 +24,6 @@ _REST_FILTERS = (
 
 # What is not gRPC: the transcoder refuses it, or turns it into a call that matches a route above.
 _REST = {"match": {"prefix": "/"}, "route": {"cluster": "control"}}
-_UNKNOWN_GRPC = {"match": {"prefix": "/", "grpc": {}}, "direct_response": {"status": 404}}
 
 
 def routes() -> list[Json]:
@@ -34,7 +33,8 @@ def routes() -> list[Json]:
         *(route for service in ours for route in _streams(service)),
         *(_route({"prefix": f"/{service.full_name}/"}, role(service.full_name), _UNARY) for service in ours),
         *(_route({"prefix": f"/{name}/"}, role(name), _STREAM) for name in STANDARD_SERVICES),
-        _UNKNOWN_GRPC,
+        _refused({"prefix": "/", "grpc": {}}),
+        _refused({"connect_matcher": {}}),
         _REST,
     ]
 
@@ -43,6 +43,15 @@ def without(*filters: str) -> Json:
     """The setting that takes filters away from the requests of a route, as they come in."""
     off = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
     return dict.fromkeys(filters, off)
+
+
+def _refused(match: Json) -> Json:
+    # At once: the buffer filter would wait for the end of what may never end.
+    return {
+        "match": match,
+        "direct_response": {"status": 404},
+        "typed_per_filter_config": without(*_REST_FILTERS),
+    }
 
 
 def _streams(service: ServiceDescriptor) -> list[Json]:

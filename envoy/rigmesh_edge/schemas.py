@@ -1,12 +1,19 @@
 """JSON Schemas of the contract's messages: proto3 JSON form, limits from the validation rules, comments as text."""
 
+import json
+import re
 from typing import Any
 
-from buf.validate import validate_pb2
 from google.api import field_behavior_pb2
 from google.api.field_behavior_pb2 import FieldBehavior
-from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, OneofDescriptorProto
+from google.protobuf.descriptor_pb2 import (
+    DescriptorProto,
+    EnumDescriptorProto,
+    FieldDescriptorProto,
+    OneofDescriptorProto,
+)
 
+from buf.validate import validate_pb2
 from rigmesh_edge.image import Image
 
 Json = dict[str, Any]
@@ -52,28 +59,35 @@ _WELL_KNOWN: dict[str, Json] = {
 }
 
 
-def components(image: Image, roots: set[str]) -> Json:
-    """Schemas of the messages and enums that `roots` (full names with a leading dot) name or lead to, by name."""
+def components(image: Image, used: Json) -> Json:
+    """Schemas of all messages and enums that `used` refers to, and of those that these refer to, by name."""
     found: Json = {}
-    waiting = sorted(roots)
+    waiting = _names(used)
     while waiting:
-        full_name = waiting.pop()
-        key = short_name(full_name)
-        if full_name in _WELL_KNOWN or key in found:
-            continue
-        found[key] = _definition(image, full_name)
-        waiting.extend(_references(image, full_name))
+        name = waiting.pop()
+        if name not in found:
+            found[name] = definition(image, _full_name(image, name))
+            waiting |= _names(found[name])
     return dict(sorted(found.items()))
 
 
-def short_name(full_name: str) -> str:
-    """".rigmesh.v1.Run.Status" → "Run.Status"; other packages keep theirs."""
+def _names(used: Json) -> set[str]:
+    return set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(used)))
+
+
+def _full_name(image: Image, name: str) -> str:
+    ours = f".rigmesh.v1.{name}"
+    return ours if ours in image.messages or ours in image.enums else f".{name}"
+
+
+def _short_name(full_name: str) -> str:
+    """ ".rigmesh.v1.Run.Status" → "Run.Status"; other packages keep theirs."""
     return full_name.removeprefix(".").removeprefix("rigmesh.v1.")
 
 
 def reference(full_name: str) -> Json:
     """What stands for a message or enum where it is used."""
-    return _WELL_KNOWN.get(full_name) or {"$ref": f"#/components/schemas/{short_name(full_name)}"}
+    return _WELL_KNOWN.get(full_name) or {"$ref": f"#/components/schemas/{_short_name(full_name)}"}
 
 
 def field_schema(image: Image, field: FieldDescriptorProto, comment: str) -> Json:
@@ -159,7 +173,8 @@ def _range(rules: Any) -> Json:
     return {name: getattr(rules, rule) for rule, name in names.items() if rules.HasField(rule)}
 
 
-def _definition(image: Image, full_name: str) -> Json:
+def definition(image: Image, full_name: str) -> Json:
+    """The schema of a message or enum, by its full name with a leading dot."""
     comment = image.comment(full_name)
     described = {"description": comment} if comment else {}
     enum = image.enums.get(full_name)
@@ -193,13 +208,3 @@ def _must_be_set(oneof: OneofDescriptorProto) -> bool:
 
 def _members(message: DescriptorProto, index: int) -> list[str]:
     return [field.name for field in message.field if field.HasField("oneof_index") and field.oneof_index == index]
-
-
-def _references(image: Image, full_name: str) -> set[str]:
-    if full_name in image.enums:
-        return set()
-    fields = list(image.messages[full_name].field)
-    entries = [entry for field in fields if (entry := image.map_entry(field))]
-    fields = [field for field in fields if image.map_entry(field) is None]
-    fields += [field for entry in entries for field in entry.field]
-    return {field.type_name for field in fields if field.type_name}

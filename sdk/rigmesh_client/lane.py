@@ -65,7 +65,7 @@ class Lane:
         self.wake()
 
     async def run(self) -> None:
-        """Streams for as long as it takes. StreamRefused: another try would not help. DataMissing: the accounts differ."""
+        """Streams for as long as it takes. StreamRefused: another try would not help. DataMissing: counts differ."""
         loop = asyncio.get_running_loop()
         failures = finishes = 0
         while True:
@@ -74,7 +74,7 @@ class Lane:
             ending = await attempt.run(self._current_opening())
             if attempt.finished is not None:
                 finishes += 1
-                if self._is_complete(attempt.finished, finishes):
+                if self.is_complete(attempt.finished, finishes):
                     return
             self._refuse(ending, attempt)
             worked = attempt.acknowledged or (attempt.opened and loop.time() - began_s > LONGEST_S)
@@ -113,8 +113,8 @@ class Lane:
             log.warning("stream %s is interrupted (%s), resuming", self._opening.producer, problem)
         self.last_problem = problem
 
-    def _is_complete(self, finished: Finished, finishes: int) -> bool:
-        """Whether the server has all; False: what is missing can be sent again. DataMissing: it cannot, or counts differ."""
+    def is_complete(self, finished: Finished, finishes: int) -> bool:
+        """Whether the server has all; what is missing can be sent again. DataMissing: it cannot, or counts differ."""
         if finished.missing:
             if finishes < MOST_FINISHES and self._buffer.holds(finished.missing):
                 return False

@@ -34,7 +34,7 @@ async def live(
 ) -> AsyncIterator[Samples]:
     """History from `selection.start_ns` on (None = none), then what is committed, for ever and across reconnections.
 
-    Nothing is left out and nothing comes twice: each reconnection goes on from the last message. Late data comes too, so
+    Nothing is left out and nothing comes twice: a reconnection goes on from the last message. Late data comes too, so
     times do not always ascend. `selection.end_ns` is not looked at. IncompleteAnswer: the history broke off in the
     middle, where there is no place to go on from. AnswerBroken, grpc.aio.AioRpcError: another try would not help.
     """

@@ -40,7 +40,8 @@ async def query(
     try:
         async for answer in call:
             if answer.WhichOneof("result") != "chunk":
-                return _check_end(answer, chunks, samples)
+                _check_end(answer, chunks, samples)
+                return
             part = from_chunk(answer.chunk)
             chunks, samples = chunks + 1, samples + part.time_ns.size
             yield part
@@ -50,7 +51,7 @@ async def query(
 
 
 async def read(connection: Connection, selection: Selection, *, view: View.ValueType = PHYSICAL) -> dict[str, Samples]:
-    """All selected samples in memory, by channel. Errors as in `query`; ValueError: a channel's unit changed meanwhile."""
+    """All selected samples in memory, by channel. Errors as in `query`; ValueError: a channel has several units."""
     parts: dict[str, list[Samples]] = {}
     async for part in query(connection, selection, view=view):
         parts.setdefault(part.channel, []).append(part)
@@ -59,7 +60,7 @@ async def read(connection: Connection, selection: Selection, *, view: View.Value
 
 @dataclass(frozen=True)
 class Points:
-    """A channel decimated for drawing, in arrays of equal length. The contract's DecimatedSeries says what each holds."""
+    """A channel decimated for drawing, in arrays of equal length. See the contract's DecimatedSeries."""
 
     channel: str
     unit: str
@@ -112,7 +113,7 @@ async def series(
 async def latest(
     connection: Connection, selection: Selection, *, view: View.ValueType = PHYSICAL
 ) -> dict[str, LatestSample]:
-    """The newest sample by measured time and the last one received, by channel. The selection's times are not looked at."""
+    """The newest sample by measured time and the last one received, by channel. Times are not selected by."""
     request = GetLatestRequest(
         channels=selection.channels,
         capture_session_id=selection.capture_session_id,

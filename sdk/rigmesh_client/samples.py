@@ -12,7 +12,7 @@ from rigmesh.v1.telemetry_pb2 import TelemetryChunk
 
 @dataclass(frozen=True)
 class Selection:
-    """Channels ("sensor_id/signal"), a capture session, a run: several narrow each other, and at least one is needed."""
+    """Channels ("sensor_id/signal"), a capture session, a run: several narrow each other, one is needed."""
 
     channels: Sequence[str] = ()
     capture_session_id: str = ""

@@ -90,6 +90,8 @@ class SensorStream:
         self._task: asyncio.Task[None] | None = None
         self.sent_samples = 0
         """Samples that `send` has taken."""
+        self.sent_bytes = 0
+        """Bytes of their batches."""
 
     @property
     def epoch(self) -> int:
@@ -141,6 +143,7 @@ class SensorStream:
             await self._until(partial(self._buffer.has_room, batch))
             self._buffer.add(batch)
             self.sent_samples += batch.samples
+            self.sent_bytes += len(batch.series)
             self._lane.wake()
 
     async def flush(self) -> None:

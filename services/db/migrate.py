@@ -1,8 +1,8 @@
 """Brings a database to this code's schema: every file `migrations/NNNN_what.sql`, once, in order, forward only.
 
-An own runner instead of yoyo-migrations: yoyo does not notice that an applied file was edited, and the row that it locks
-with outlives a crash and blocks every later run. Here SHA-256 checksums are kept beside the names, and the lock is an
-advisory one, which ends with its connection.
+An own runner instead of yoyo-migrations: yoyo does not notice that an applied file was edited, and the row that it
+locks with outlives a crash and blocks every later run. Here SHA-256 checksums are kept beside the names, and the lock
+is an advisory one, which ends with its connection.
 
 A file runs in one transaction, unless its first line is `-- transactional: false` (CREATE INDEX CONCURRENTLY). Such a
 file holds plain statements, each ending with `;` at the end of a line, and must bear being repeated: a crash in its
@@ -67,8 +67,8 @@ async def migrate(owner_url: str, application_url: str = "", folder: Path = FOLD
     """Applies what is missing and returns the names of what it applied.
 
     Where the application has a role of its own, that role gets its rights (`grant_application`, made by a migration).
-    Any number of processes may call it at once: one works, the others wait for it, 10 minutes at most. The URL must lead
-    to the server itself, not to a pooler that shares sessions. Raises MigrationError.
+    Any number of processes may call it at once: one works, the others wait for it, 10 minutes at most. The URL must
+    lead to the server itself, not to a pooler that shares sessions. Raises MigrationError.
     """
     migrations = read_migrations(folder)
     async with await psycopg.AsyncConnection.connect(owner_url, autocommit=True, connect_timeout=10) as connection:
@@ -86,7 +86,7 @@ async def migrate(owner_url: str, application_url: str = "", folder: Path = FOLD
 async def _require_timescaledb(connection: Connection) -> None:
     query = (
         "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'timescaledb'),"
-        " current_setting('timescaledb.max_background_workers', true) IS NOT NULL"
+        " current_setting('timescaledb.disable_load', true) IS NOT NULL"
     )
     installed, loaded = await anext(await connection.execute(query))
     where = f"the PostgreSQL {connection.info.server_version // 10000} at {connection.info.host}"
@@ -103,16 +103,20 @@ async def _require_timescaledb(connection: Connection) -> None:
 
 
 async def _take_turn(connection: Connection) -> None:
-    # Polling, because a session that waits inside pg_advisory_lock holds a snapshot, and CREATE INDEX CONCURRENTLY of the
-    # one at work would wait for that: a deadlock.
+    # Polling, because a session that waits inside pg_advisory_lock holds a snapshot, and CREATE INDEX CONCURRENTLY of
+    # the one at work would wait for that: a deadlock.
     try:
         async with asyncio.timeout(TURN_TIMEOUT_S):
-            while not (await anext(await connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_ID])))[0]:
+            while not await _try_lock(connection):  # noqa: ASYNC110 what is awaited is in the database
                 await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311
     except TimeoutError:
         raise MigrationError(
             f"another process has been migrating this database for {TURN_TIMEOUT_S:.0f} s; see pg_stat_activity there"
         ) from None
+
+
+async def _try_lock(connection: Connection) -> bool:
+    return bool((await anext(await connection.execute("SELECT pg_try_advisory_lock(%s)", [LOCK_ID])))[0])
 
 
 async def _verify(connection: Connection, migrations: Sequence[Migration]) -> int:
@@ -150,8 +154,8 @@ async def _apply(connection: Connection, migration: Migration) -> None:
 
 
 async def _apply_in_transaction(connection: Connection, migration: Migration) -> None:
-    # A statement that waits for a table lock makes every later query on that table wait behind it, so each wait is short
-    # and the whole file starts again.
+    # A statement that waits for a table lock makes every later query on that table wait behind it, so each wait is
+    # short and the whole file starts again.
     for attempt in range(1, LOCK_ATTEMPTS + 1):
         try:
             async with connection.transaction():
@@ -166,8 +170,8 @@ async def _apply_in_transaction(connection: Connection, migration: Migration) ->
 
 
 async def _apply_statements(connection: Connection, migration: Migration) -> None:
-    # No lock_timeout here: an index that is built concurrently blocks nobody while it waits, and giving up would leave it
-    # behind invalid.
+    # No lock_timeout here: an index that is built concurrently blocks nobody while it waits, and giving up would leave
+    # it behind invalid.
     for statement in re.split(r"(?<=;)[ \t]*\n", migration.sql):
         await connection.execute(statement.encode())
     await _record(connection, migration)

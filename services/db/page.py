@@ -43,7 +43,7 @@ class Page:
                 break
             held.append(row)
         more = len(held) < len(rows)
-        return held, _seal(self._key, self._filters, key_of(held[-1])) if more else ""
+        return held, seal(self._key, self._filters, key_of(held[-1])) if more else ""
 
 
 def open_page(request: Any, key: bytes) -> Page:
@@ -52,24 +52,28 @@ def open_page(request: Any, key: bytes) -> Page:
     filters.CopyFrom(request)
     filters.ClearField("page_token")
     filters.ClearField("page_size")
-    digest = hashlib.sha256(filters.SerializeToString(deterministic=True)).digest()
-    after = _unseal(key, digest, request.page_token) if request.page_token else None
+    # With the name: requests of two RPCs can have the same bytes, but their keys mean different things.
+    bound = request.DESCRIPTOR.full_name.encode() + b"|" + filters.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(bound).digest()
+    after = unseal(key, digest, request.page_token) if request.page_token else None
     return Page(min(request.page_size or DEFAULT_SIZE, MAX_SIZE), after, key, digest)
 
 
-def _seal(key: bytes, filters: bytes, last: Any) -> str:
+def seal(key: bytes, filters: bytes, last: Any) -> str:
+    """An opaque token that carries `last` (JSON) and is good only together with `filters`."""
     payload = json.dumps(last).encode()
     return base64.urlsafe_b64encode(_mac(key, filters, payload) + payload).decode().rstrip("=")
 
 
-def _unseal(key: bytes, filters: bytes, token: str) -> Any:
+def unseal(key: bytes, filters: bytes, token: str) -> Any:
+    """What `seal` was given. InvalidArgument for a token that it did not make with this key and these filters."""
     try:
         data = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
     payload = data[_MAC_BYTES:]
     if not hmac.compare_digest(data[:_MAC_BYTES], _mac(key, filters, payload)):
-        raise InvalidArgument(INVALID_PAGE_TOKEN, "page_token was not given out for this request")
+        raise InvalidArgument(INVALID_PAGE_TOKEN, "the token was not given out for this request")
     return json.loads(payload)
 
 

@@ -41,8 +41,8 @@ def caller() -> Account:
         entry = pwd.getpwuid(os.geteuid())
     except KeyError:
         raise CannotStartError(
-            f"user id {os.geteuid()} has no name on this machine, so PostgreSQL would not start: add it to /etc/passwd, or "
-            "set RIGMESH_DATABASE_URL"
+            f"user id {os.geteuid()} has no name on this machine, so PostgreSQL would not start: add it to "
+            "/etc/passwd, or set RIGMESH_DATABASE_URL"
         ) from None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 

@@ -5,6 +5,7 @@ started Rigmesh (and root) to the database's roles, and nobody else. There is no
 """
 
 import asyncio
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -27,7 +28,6 @@ DATABASE = "rigmesh"
 SUPERUSER = "postgres"
 # After a crash the server first replays its log: some GiB at most, as max_wal_size says.
 START_TIMEOUT_S = 600.0
-STOP_TIMEOUT_S = 30.0
 POLL_S = 0.02
 
 
@@ -77,15 +77,10 @@ async def serving(
         )
 
     server = Child("PostgreSQL", launch, report, hurried, stop_signal=signal.SIGINT, last_signal=signal.SIGQUIT)
-    timer = None
     async with supervised(server):
-        try:
-            await _wait_until_ready(server, data, log)
-            await _make_database(socket)
-            yield url(socket)
-        finally:
-            timer = asyncio.get_running_loop().call_later(STOP_TIMEOUT_S, hurried.set)
-    timer.cancel()
+        await _wait_until_ready(server, data, log)
+        await _make_database(socket)
+        yield url(socket)
 
 
 def url(socket: Path, user: str = DATABASE, database: str = DATABASE) -> str:
@@ -95,12 +90,11 @@ def url(socket: Path, user: str = DATABASE, database: str = DATABASE) -> str:
 
 @asynccontextmanager
 async def existing(data_dir: Path) -> AsyncIterator[str]:
-    """The URL of the cluster that lies in a data folder: as it runs, or run meanwhile. CannotStartError: there is none."""
-    data = (data_dir / "postgres" / "data").resolve()
-    if not data.exists():
-        raise CannotStartError(
-            f"there is no database in {data_dir.absolute()} yet: run `rigmesh up` first, or set RIGMESH_DATABASE_URL"
-        )
+    """The URL of the cluster that lies in a data folder: as it runs, or run meanwhile.
+
+    Raises CannotStartError when there is none.
+    """
+    data = _data(data_dir)
     status = _status(data)
     if status[-1:] == ["ready"] and servers(data):
         yield url(Path(status[4]))
@@ -109,34 +103,47 @@ async def existing(data_dir: Path) -> AsyncIterator[str]:
             yield started
 
 
+def _data(data_dir: Path) -> Path:
+    data = (data_dir / "postgres" / "data").resolve()
+    if not data.exists():
+        raise CannotStartError(
+            f"there is no database in {data_dir.absolute()} yet: run `rigmesh up` first, or set RIGMESH_DATABASE_URL"
+        )
+    return data
+
+
 async def _initialise(programs: Path, home: Path, account: Account, log: Path) -> None:
     new = home / "data.new"  # renamed when complete, so that a crash in between leaves nothing half made
-    remove = ["/bin/rm", "-rf", str(new)]
-    initdb = [str(programs / "initdb"), "-D", str(new), *configuration.INITDB, f"--username={SUPERUSER}"]
-    for command in (remove, initdb):
-        process = await start(
-            command, log, when_orphaned=signal.SIGKILL, environment=configuration.ENVIRONMENT, account=account
-        )
-        try:
-            code = await process.wait()
-        except asyncio.CancelledError:
-            process.kill()
-            await process.wait()
-            raise
-        if code:
-            raise CannotStartError(f"the database could not be made in {home}:\n{last_lines(log)}")
+    shutil.rmtree(new, ignore_errors=True)
+    command = [str(programs / "initdb"), "-D", str(new), *configuration.INITDB, f"--username={SUPERUSER}"]
+    environment = configuration.ENVIRONMENT
+    process = await start(command, log, when_orphaned=signal.SIGKILL, environment=environment, account=account)
+    try:
+        code = await process.wait()
+    except asyncio.CancelledError:
+        process.kill()
+        await process.wait()
+        raise
+    if code:
+        raise CannotStartError(f"the database could not be made in {home}:\n{last_lines(log)}")
     new.rename(home / "data")
 
 
 async def _wait_until_ready(server: Child, data: Path, log: Path) -> None:
     try:
         async with asyncio.timeout(START_TIMEOUT_S):
-            while _status(data)[-1:] != ["ready"]:
+            while not _is_ready(server, data):
                 if server.failures:
-                    raise CannotStartError(f"PostgreSQL does not start; the end of {log}:\n{last_lines(log)}")
+                    raise CannotStartError(f"PostgreSQL {server.outcome}; the end of {log}:\n{last_lines(log)}")
                 await asyncio.sleep(POLL_S)
     except TimeoutError:
         raise CannotStartError(f"PostgreSQL was not ready after {START_TIMEOUT_S:.0f} s; its log is {log}") from None
+
+
+def _is_ready(server: Child, data: Path) -> bool:
+    # The process id matters: the file that a killed server left behind says "ready", too.
+    status = _status(data)
+    return bool(server.process and status and status[0] == str(server.process.pid) and status[-1] == "ready")
 
 
 def _status(data: Path) -> list[str]:

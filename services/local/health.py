@@ -33,7 +33,9 @@ async def wait_until_serving(child: Child, address: str, tls_cert: Path | None, 
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             pass
-    raise CannotStartError(f"{child.name} does not start at {address}; the end of {log}:\n{last_lines(log)}")
+    raise CannotStartError(
+        f"{child.name} does not serve at {address}: it {child.outcome}; the end of {log}:\n{last_lines(log)}"
+    )
 
 
 async def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
@@ -46,7 +48,10 @@ async def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
 
 def _channel(address: str, tls_cert: Path | None) -> grpc.aio.Channel:
     # gRPC's own growing pauses between attempts are meant for networks.
-    options = [("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 500)]
+    options: list[tuple[str, int | str]] = [
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 500),
+    ]
     if tls_cert is None:
         return grpc.aio.insecure_channel(address, options=options)
     # Exactly this certificate is trusted, whatever name it was issued for.

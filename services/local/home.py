@@ -1,6 +1,7 @@
 """Where the cluster's files and its socket lie, and who may reach them."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -25,7 +26,9 @@ def make_home(folder: Path, account: Account) -> Path:
         if account.can_enter(folder):
             entry.mkdir(mode=0o700)
         else:
-            SHARED.mkdir(mode=0o711, parents=True, exist_ok=True)
+            if not SHARED.exists():
+                SHARED.mkdir()
+                SHARED.chmod(0o711)  # whatever the umask says: the database's user has to pass through
             entry.symlink_to(tempfile.mkdtemp(dir=SHARED))
     home = entry.resolve()
     account.give(home)
@@ -37,14 +40,17 @@ def make_home(folder: Path, account: Account) -> Path:
 
 
 def socket_folder(home: Path, account: Account) -> Path:
-    """Where the socket is: below `home`; when that path is too long, in a short private folder that `home/socket` names."""
+    """Where the socket is: `home/socket`; when that path is too long, a short private folder that it links to."""
     folder = home / "socket"
     if len(os.fsencode(folder)) <= SOCKET_FOLDER_BYTES_MAX:
+        if folder.is_symlink():  # the data folder has moved
+            folder.unlink()
         folder.mkdir(mode=0o700, exist_ok=True)
     elif not _is_private(folder, account):
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
         folder.unlink(missing_ok=True)
-        parent = "/run" if os.geteuid() == 0 else "/tmp"  # noqa: S108 mkdtemp makes a private one in it
-        folder.symlink_to(tempfile.mkdtemp(prefix="rigmesh-", dir=parent))
+        folder.symlink_to(tempfile.mkdtemp(prefix="rigmesh-", dir="/tmp"))
     real = folder.resolve()
     account.give(real)
     return real

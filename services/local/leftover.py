@@ -1,6 +1,6 @@
 """A database server that an earlier Rigmesh left behind: stopped before ours starts on the same files.
 
-Normally there is none: the server stops by itself when `rigmesh up` is killed, but perhaps not before the next one starts.
+Normally there is none: the server stops by itself when `rigmesh up` is killed, but perhaps not before the next starts.
 """
 
 import asyncio
@@ -18,15 +18,15 @@ POLL_S = 0.02
 async def stop_leftover(data: Path) -> None:
     """Returns when no server runs on `data`, and takes its stale postmaster.pid away.
 
-    PostgreSQL refuses to start when the process id in that file belongs to anybody of the same user, which after a crash
-    or a reboot can be any process. Here it is certain that none is a server of these files: not even an orphaned backend.
+    PostgreSQL refuses to start when the process id in that file belongs to anybody of the same user, which after a
+    crash or a reboot can be any process. Here it is certain that none serves these files: not even an orphaned backend.
     """
     for number, patience_s in STEPS:
         for pid in servers(data):
             os.kill(pid, number)
         try:
             async with asyncio.timeout(patience_s):
-                while servers(data):
+                while servers(data):  # noqa: ASYNC110 they are not our children
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
             continue

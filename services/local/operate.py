@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import psycopg
 from psycopg_pool import PoolTimeout
 
-from services.app import ServeError
 from services.db.migrate import MigrationError, migrate
 from services.instance_key import InstanceKeyError
 from services.local.cluster import existing
@@ -28,11 +27,16 @@ EXPECTED = (
     InstanceKeyError,
     MigrationError,
     NoSuchUserError,
-    ServeError,
     PoolTimeout,
     psycopg.Error,
     OSError,
 )
+
+
+def explain(error: Exception) -> str:
+    """The text to show. Only our own may have several lines: the end of a log belongs to them."""
+    text = str(error).strip() or type(error).__name__
+    return " ".join(text.split()) if isinstance(error, psycopg.Error) else text
 
 
 async def migrate_database(settings: Settings) -> list[str]:
@@ -44,10 +48,12 @@ async def migrate_database(settings: Settings) -> list[str]:
 async def new_password(settings: Settings, username: str) -> str:
     """Sets a random password and returns it; the user's sessions end. Raises NoSuchUserError."""
     password = secrets.token_urlsafe(PASSWORD_BYTES)
-    async with _database(settings) as (_, url):
-        async with await psycopg.AsyncConnection.connect(url, connect_timeout=10) as connection:
-            if not await reset_password(connection, username, password):
-                raise NoSuchUserError(f"there is no user {username!r}")
+    async with (
+        _database(settings) as (_, url),
+        await psycopg.AsyncConnection.connect(url, connect_timeout=10) as connection,
+    ):
+        if not await reset_password(connection, username, password):
+            raise NoSuchUserError(f"there is no user {username!r}")
     return password
 
 

@@ -12,6 +12,7 @@ from services.local.process import end
 
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 10.0
+STOP_TIMEOUT_S = 30.0
 STEADY_S = 30.0  # a process that ran this long has recovered: its delays start small again
 
 
@@ -19,6 +20,7 @@ STEADY_S = 30.0  # a process that ran this long has recovered: its delays start 
 class Child:
     """One supervised process. `stop_signal` asks it to end, `last_signal` makes it once `hurried` is set.
 
+    `hurried` may be shared: it is set by whoever is in a hurry, and by a stop that takes longer than `stop_timeout_s`.
     It is never given up: after each end it starts again within LONGEST_DELAY_S, and `report` gets a line about it.
     """
 
@@ -28,7 +30,9 @@ class Child:
     hurried: asyncio.Event
     stop_signal: signal.Signals = signal.SIGTERM
     last_signal: signal.Signals = signal.SIGKILL
+    stop_timeout_s: float = STOP_TIMEOUT_S
     failures: int = 0
+    outcome: str = "has not started"
     process: Process | None = None
     _stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -37,12 +41,12 @@ class Child:
         clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
             started_at = clock()
-            outcome = await self._run_once()
+            self.outcome = await self._run_once()
             if self._stopping.is_set():
                 return
             self.failures = 1 if clock() - started_at > STEADY_S else self.failures + 1
             delay_s = _delay_s(self.failures)
-            self.report(f"{self.name} {outcome}; it starts again in {delay_s:.1f} s")
+            self.report(f"{self.name} {self.outcome}; it starts again in {delay_s:.1f} s")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), delay_s)
 
@@ -50,7 +54,9 @@ class Child:
         """Asks the process to end and waits for that."""
         self._stopping.set()
         if self.process:
+            timer = asyncio.get_running_loop().call_later(self.stop_timeout_s, self.hurried.set)
             await end(self.process, self.stop_signal, self.hurried, self.last_signal)
+            timer.cancel()
 
     async def _run_once(self) -> str:
         try:

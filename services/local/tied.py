@@ -22,7 +22,10 @@ def main() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
     if os.getppid() != parent:
         sys.exit("the parent ended first")
-    os.execv(sys.argv[5], sys.argv[5:])  # noqa: S606
+    try:
+        os.execv(sys.argv[5], sys.argv[5:])  # noqa: S606
+    except OSError as error:
+        sys.exit(f"cannot run {sys.argv[5]} as {os.geteuid()}: {error.strerror}")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from rigmesh_edge.binary import command as envoy_command
 from rigmesh_edge.render import render
-
 from services.db.migrate import migrate
 from services.instance_key import load_or_create
 from services.local.cluster import serving
 from services.local.first_run import seed_admin
-from services.local.folder import locked, make_folder
+from services.local.folder import CannotStartError, locked, make_folder
 from services.local.health import wait_until_serving
 from services.local.ports import address, require_free
 from services.local.process import bound, start
@@ -34,7 +33,7 @@ Report = Callable[[str], None]
 async def up(settings: Settings, report: Report) -> None:
     """Runs until SIGINT, SIGTERM or SIGHUP; `report` gets what the user should read.
 
-    Raises CannotStartError, MigrationError or InstanceKeyError when it cannot start; what had been started is stopped then.
+    Raises CannotStartError, MigrationError or InstanceKeyError when it cannot start; what runs then is stopped.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -53,7 +52,7 @@ async def _run(settings: Settings, stop: Stop, report: Report) -> None:
     async with AsyncExitStack() as stack:
         stack.enter_context(locked(folder))
         await require_free(settings)
-        report(f"Rigmesh {version('rigmesh')}; data and logs in {folder}")
+        report(f"Rigmesh {version('rigmesh')}; data in {folder}, logs in {folder}/logs")
         settings = await stack.enter_async_context(_database(settings, stop, report))
         await _prepare(settings, report)
         await stack.enter_async_context(_servers(settings, stop, report))
@@ -87,7 +86,10 @@ async def _prepare(settings: Settings, report: Report) -> None:
 async def _servers(settings: Settings, stop: Stop, report: Report) -> AsyncIterator[None]:
     _raise_open_files()
     logs = settings.data_dir / "logs"
-    config = render(settings, settings.data_dir / "envoy")
+    try:
+        config = render(settings, settings.data_dir / "envoy")
+    except ValueError as error:
+        raise CannotStartError(f"Envoy's configuration: {error}") from error
     environment = os.environ | _variables(settings)
     commands = {role: [sys.executable, "-P", "-m", "services", "serve", role] for role in ROLES}
     roles = {role: _child(role, commands[role], logs, environment, stop, report) for role in ROLES}

@@ -4,9 +4,9 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 
 from psycopg.rows import class_row
+from starlette.requests import cookie_parser
 
 from rigmesh.v1.error_reason_pb2 import CSRF_TOKEN_INVALID, UNAUTHENTICATED
 from rigmesh.v1.options_pb2 import Access
@@ -31,6 +31,9 @@ class Credential:
     @property
     def hash(self) -> bytes:
         return hashlib.sha256(f"{self.token or ''}|{self.session_secret}".encode()).digest()
+
+
+NO_CREDENTIAL = Credential()
 
 
 @dataclass(frozen=True)
@@ -140,11 +143,8 @@ def _verified(row: _TokenRow | None, token: tokens.Token) -> _TokenRow | None:
 
 
 def _session_cookie(header: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(SESSION_COOKIE)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
+    # Not SimpleCookie, which drops all cookies when another application's one is malformed.
+    return cookie_parser(header).get(SESSION_COOKIE, "")
 
 
 def _unauthenticated() -> Unauthenticated:

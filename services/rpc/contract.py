@@ -25,6 +25,11 @@ class Rpc:
     read_only: bool
 
     @property
+    def opens_own_transactions(self) -> bool:
+        """Streams, and ingest: its effect is exactly once by lane, shared with other streams' commits."""
+        return self.streams_response or (self.access.role == Access.SENSOR and not self.read_only)
+
+    @property
     def method(self) -> str:
         """As on the wire, without the leading slash: "rigmesh.v1.RunService/GetRun"."""
         return f"{self.service}/{self.name}"

@@ -37,7 +37,7 @@ async def lock(db: Connection, credential_hash: bytes, rpc: Rpc, key: str) -> No
     digest = hashlib.sha256(b"|".join((credential_hash, rpc.method.encode(), key.encode()))).digest()
     cursor = await db.execute("SELECT pg_try_advisory_xact_lock(%s)", (int.from_bytes(digest[:8], "big", signed=True),))
     if await cursor.fetchone() != (True,):
-        raise Aborted(IDEMPOTENCY_KEY_BUSY, "a call with this Idempotency-Key is still running", retry_after_s=0.5)
+        raise _busy()
 
 
 async def replay(call: Call, rpc: Rpc, key: str, request: Message) -> Message | None:
@@ -56,12 +56,17 @@ async def replay(call: Call, rpc: Rpc, key: str, request: Message) -> Message | 
 
 
 async def store(call: Call, rpc: Rpc, key: str, request: Message, response: Message) -> None:
-    """Keeps the answer. An expired record of the same key is replaced."""
+    """Keeps the answer. An expired record of the same key is replaced.
+
+    Aborted, with the call's effect, when the caller used the key at the same time with another credential: the lock was
+    another one then.
+    """
     data = response.SerializeToString()
-    await call.db.execute(
-        """INSERT INTO idempotency_keys (principal, method, key, request_hash, response) VALUES (%s, %s, %s, %s, %s)
+    cursor = await call.db.execute(
+        f"""INSERT INTO idempotency_keys (principal, method, key, request_hash, response) VALUES (%s, %s, %s, %s, %s)
         ON CONFLICT (principal, method, key) DO UPDATE
-        SET request_hash = excluded.request_hash, response = excluded.response, created_at = now()""",
+        SET request_hash = excluded.request_hash, response = excluded.response, created_at = now()
+        WHERE idempotency_keys.created_at <= now() - interval '{KEPT}'""",
         (
             call.principal.name,
             rpc.method,
@@ -70,6 +75,12 @@ async def store(call: Call, rpc: Rpc, key: str, request: Message, response: Mess
             _encrypt(call, data) if rpc.access.returns_secret else data,
         ),
     )
+    if cursor.rowcount == 0:
+        raise _busy()
+
+
+def _busy() -> Aborted:
+    return Aborted(IDEMPOTENCY_KEY_BUSY, "a call with this Idempotency-Key is still running", retry_after_s=0.5)
 
 
 def _request_hash(request: Message) -> bytes:

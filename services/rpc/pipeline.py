@@ -37,7 +37,7 @@ class Incoming:
     rpc: Rpc
     metadata: Mapping[str, str]
     observed: Observed
-    credential: auth.Credential = auth.Credential()
+    credential: auth.Credential = auth.NO_CREDENTIAL
     request: Message | None = None
     denied: PermissionDenied | NotFound | None = None
 
@@ -55,7 +55,7 @@ class Pipeline:
         methods = {rpc.name: self._handler(rpc, getattr(slice_, rpc.name)) for rpc in rpcs(service)}
         return grpc.method_handlers_generic_handler(service.full_name, methods)
 
-    def _handler(self, rpc: Rpc, handler: Handler) -> grpc.RpcMethodHandler[Any, Any]:
+    def _handler(self, rpc: Rpc, handler: Handler) -> "grpc.RpcMethodHandler[Any, Any]":
         async def unary(data: bytes, context: Context) -> Message:
             incoming = _incoming(rpc, context)
             try:
@@ -97,6 +97,11 @@ class Pipeline:
         key = idempotency.read_key(rpc, incoming.metadata)
         request = incoming.request = self._decode(incoming, data)
         validate(request)
+        if rpc.opens_own_transactions:
+            call = self._call(incoming, auth.ANONYMOUS)
+            async with self.pools.read.connection() as db:
+                await self._admit(incoming, call, db)
+            return await self._reply(incoming, context, call, await handler(request, call))
         pool = self.pools.read if rpc.read_only else self.pools.write
         async with pool.connection() as db, db.transaction():
             call = self._call(incoming, auth.ANONYMOUS)
@@ -109,6 +114,9 @@ class Pipeline:
                 response = await self._handle(call, rpc, handler, request)
                 if key:
                     await idempotency.store(call, rpc, key, request, response)
+        return await self._reply(incoming, context, call, response)
+
+    async def _reply(self, incoming: Incoming, context: Context, call: Call, response: Message) -> Message:
         await context.send_initial_metadata((("x-request-id", call.request_id), *call.response_headers))
         SENT.labels(*incoming.observed.labels).inc()
         return response
@@ -176,7 +184,7 @@ class Pipeline:
             observed.end(grpc.StatusCode.CANCELLED)
             return
         seen = status.translate(error)
-        if incoming.denied is not None:
+        if incoming.denied is not None or isinstance(seen, PermissionDenied):
             await self._record_denied(incoming, seen.reason)
         unforeseen = seen.code is grpc.StatusCode.INTERNAL
         observed.end(seen.code, seen.reason, error if unforeseen else None)

@@ -13,6 +13,8 @@ from rigmesh.v1.error_reason_pb2 import INVALID_FIELDS, MALFORMED_REQUEST
 from services.errors import InvalidArgument, invalid_field
 
 STRUCT_MAX_BYTES, STRUCT_MAX_KEYS, STRUCT_MAX_DEPTH = 16 * 1024, 64, 16
+# More would not fit into the trailing header that carries them.
+MAX_VIOLATIONS = 16
 M = TypeVar("M", bound=Message)
 _validator = protovalidate.Validator()
 
@@ -41,7 +43,8 @@ def validate(message: Message) -> None:
 
 
 def _broken_rules(error: protovalidate.ValidationError) -> InvalidArgument:
-    fields = {_path(violation): violation.proto.message or violation.proto.rule_id for violation in error.violations}
+    violations = error.violations[:MAX_VIOLATIONS]
+    fields = {_path(violation): violation.proto.message or violation.proto.rule_id for violation in violations}
     text = "; ".join(f"{field}: {description}" for field, description in fields.items())
     return InvalidArgument(INVALID_FIELDS, text, fields=fields)
 

@@ -87,7 +87,9 @@ def load_array(data: bytes | bytearray | memoryview, integer_bytes: int | None) 
     """A one-dimensional array without nulls from PostgreSQL's binary form: int4 or int8 by size, None = float8."""
     dtype = {4: _INT4, 8: _INT8, None: _FLOAT8}[integer_bytes]
     elements = np.frombuffer(data, dtype, offset=_ARRAY_HEAD_BYTES)
-    return elements["value"].astype(np.float64 if integer_bytes is None else np.int64)
+    if integer_bytes is None:
+        return elements["value"].astype(np.float64)
+    return elements["value"].astype(np.int64)
 
 
 def device_times(start_ns: int, period_ns: int, residuals: Times | None, n: int) -> Times:

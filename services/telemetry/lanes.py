@@ -30,13 +30,15 @@ class Lane:
         """True when `seq` is known to have carried other content: a device that restarted its numbering."""
         return self.crcs.get(seq, crc) != crc
 
-    def add(self, batches: Iterable[tuple[int, int]]) -> None:
-        """Marks (seq, crc) pairs as durable."""
-        new = dict(batches)
-        self.received = merge(self.received, new)
-        self.crcs |= new
-        last = sorted(self.crcs)[-KEPT_FINGERPRINTS:]
-        self.crcs = {seq: self.crcs[seq] for seq in ({1} & self.crcs.keys()) | set(last)}
+    def gaps_with(self, seq: int) -> int:
+        """How many gaps the lane would have with `seq` in it."""
+        ranges = merge(self.received, [seq])
+        return len(ranges) - (ranges[0][0] == 1)
+
+    def add(self, seq: int, crc: int) -> None:
+        """Marks a batch as durable."""
+        self.received = merge(self.received, [seq])
+        self.crcs[seq] = crc
 
 
 def contains(ranges: Sequence[tuple[int, int]], seq: int) -> bool:
@@ -46,6 +48,9 @@ def contains(ranges: Sequence[tuple[int, int]], seq: int) -> bool:
 
 def merge(ranges: Ranges, seqs: Iterable[int]) -> Ranges:
     """The ranges with `seqs` added."""
+    seqs = list(seqs)
+    if ranges and len(seqs) == 1 and seqs[0] == ranges[-1][1]:  # the usual case: the next one
+        return [*ranges[:-1], (ranges[-1][0], seqs[0] + 1)]
     merged: Ranges = []
     for first, after in sorted([*ranges, *((seq, seq + 1) for seq in seqs)]):
         if merged and first <= merged[-1][1]:
@@ -82,8 +87,9 @@ def from_multirange(text: str) -> Ranges:
 
 
 def pack_crcs(crcs: dict[int, int]) -> bytes:
-    """As stored in `ingest_lanes.fingerprints`."""
-    return np.array(list(crcs.items()), FINGERPRINT).tobytes()
+    """As stored in `ingest_lanes.fingerprints`: of batch 1 and of the last 64."""
+    kept = sorted({1} & crcs.keys()) + sorted(crcs.keys() - {1})[-KEPT_FINGERPRINTS:]
+    return np.array([(seq, crcs[seq]) for seq in kept], FINGERPRINT).tobytes()
 
 
 def unpack_crcs(data: bytes) -> dict[int, int]:

@@ -58,9 +58,9 @@ def extend_crc(crc: int, alias: int, samples: Samples) -> int:
     return crc32c.crc32c(samples.values.astype(samples.values.dtype.newbyteorder("<"), copy=False).tobytes(), crc)
 
 
-def malformed_crc(crc: int, series: Series) -> int:
-    """Stands in for `extend_crc` where a series has no samples to speak of: its bytes as parsed."""
-    return crc32c.crc32c(series.SerializeToString(deterministic=True), crc)
+def malformed_crc(crc: int, message: Series | Batch) -> int:
+    """Stands in for `extend_crc` where there are no samples to speak of: the message's bytes."""
+    return crc32c.crc32c(message.SerializeToString(deterministic=True), crc)
 
 
 def batch_samples(batch: Batch) -> int:

@@ -1,12 +1,13 @@
 """Users made or mended with database access alone, outside of any call."""
 
+import asyncio
 from typing import Any
 
-import argon2
 from uuid_utils import uuid7
 
 from services.db import events
 from services.db.pool import Connection
+from services.passwords import hash_password
 
 ADMIN = "admin"
 
@@ -20,7 +21,7 @@ async def ensure_admin(db: Connection, password: str) -> bool:
     cursor = await db.execute(
         """INSERT INTO users (user_id, username, display_name, is_admin, password_hash)
         VALUES (%s, %s, 'Administrator', true, %s) ON CONFLICT DO NOTHING""",
-        (user_id, ADMIN, argon2.PasswordHasher().hash(password)),
+        (user_id, ADMIN, await asyncio.to_thread(hash_password, password)),
     )
     if cursor.rowcount == 0:
         return False
@@ -33,7 +34,7 @@ async def reset_password(db: Connection, username: str, password: str) -> bool:
     cursor = await db.execute(
         """UPDATE users SET password_hash = %s, updated_at = now() WHERE lower(username) = lower(%s)
         RETURNING user_id::text""",
-        (argon2.PasswordHasher().hash(password), username),
+        (await asyncio.to_thread(hash_password, password), username),
     )
     row = await cursor.fetchone()
     if row is None:

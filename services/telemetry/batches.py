@@ -1,0 +1,107 @@
+"""A batch on its way to the database: what its stream made of it, and what the commit did with it."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from rigmesh.v1.error_reason_pb2 import ErrorReason
+from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
+from services.telemetry.blocks import Block
+from services.telemetry.lanes import Ranges
+from services.telemetry.series import sample_count
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A bound channel. `alias` is the client's number; the session may be empty."""
+
+    alias: int
+    channel_id: int
+    sensor_id: str
+    signal: str
+    unit: str
+    capture_session_id: str
+    conversion_profile_id: str = ""
+    value_type: str | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a series (or, without `series`, the whole batch) is not stored, with what quarantine keeps of it."""
+
+    reason: ErrorReason.ValueType
+    message: str
+    samples: int
+    payload: bytes
+    alias: int | None = None
+    channel: Channel | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An encoded series, and the series itself for the case that the commit must refuse it."""
+
+    block: Block
+    series: Series
+    channel: Channel
+
+    def refuse(self, reason: ErrorReason.ValueType, message: str) -> Refusal:
+        """The same series as a refusal."""
+        return refuse_series(self.series, reason, message, self.channel)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a commit made of a batch. `received` is the lane's new state; `quarantine_ids` go with `refusals`."""
+
+    received: Ranges
+    committed: int = 0
+    late: int = 0
+    deduplicated: int = 0
+    refusals: tuple[tuple[Refusal, str], ...] = ()
+
+
+@dataclass
+class Pending:
+    """A batch that waits for its commit. `holder` is None where no stream holds the lane.
+
+    `done` gets the Verdict, or an exception: SupersededError, TooManyGapsError.
+    """
+
+    batch: Batch
+    lane_id: int
+    holder: str | None
+    crc: int
+    clock_id: int
+    received_ns: int
+    size_bytes: int
+    samples: int
+    accepted: list[Accepted] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
+    done: asyncio.Future[Verdict] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    @property
+    def seq(self) -> int:
+        return self.batch.seq
+
+    @property
+    def device_sent_ns(self) -> int | None:
+        return self.batch.device_sent_ns if self.batch.HasField("device_sent_ns") else None
+
+
+class SupersededError(Exception):
+    """A newer stream holds the lane."""
+
+
+class TooManyGapsError(Exception):
+    """The batch would leave more gaps in its lane than a sound client makes."""
+
+
+def refuse_series(series: Series, reason: ErrorReason.ValueType, message: str, channel: Channel | None) -> Refusal:
+    """A series that is not stored."""
+    return Refusal(reason, message, sample_count(series), series.SerializeToString(), series.alias, channel)
+
+
+def refuse_batch(batch: Batch, reason: ErrorReason.ValueType, message: str) -> Refusal:
+    """A batch of which nothing is stored."""
+    samples = sum(sample_count(series) for series in batch.series)
+    return Refusal(reason, message, samples, batch.SerializeToString())

@@ -1,0 +1,97 @@
+"""The channels of one stream by alias."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from rigmesh.v1 import telemetry_ingest_pb2 as pb
+from rigmesh.v1.error_reason_pb2 import ALIAS_TAKEN, TOO_MANY_ALIASES, ErrorReason
+from rigmesh.v1.telemetry_ingest_service_pb2 import TelemetryIngestResponse
+from services.db.pool import Pool
+from services.telemetry.batches import Channel
+from services.telemetry.channels import BindingError, Scope, bind, claim_value_type
+from services.telemetry.intake import value_type
+
+MAX_ALIASES = 1024
+
+
+class Bindings:
+    """Grows by Open and Bind. `capture_session_id` is the session named in Open, or empty."""
+
+    def __init__(self, pool: Pool, scope: Scope, capture_session_id: str) -> None:
+        self._pool, self._scope, self._session = pool, scope, capture_session_id
+        self.channels: dict[int, Channel] = {}
+
+    async def bind(self, bindings: Iterable[pb.ChannelBinding]) -> list[TelemetryIngestResponse]:
+        """Binds what can be bound: one Bound, and a Reject for each of the others."""
+        bound, rejected = await self.bind_each(bindings)
+        responses = [TelemetryIngestResponse(bound=pb.Bound(channels=bound))]
+        return responses + [TelemetryIngestResponse(reject=refused) for refused in rejected]
+
+    async def bind_each(self, bindings: Iterable[pb.ChannelBinding]) -> tuple[list[pb.BoundChannel], list[pb.Reject]]:
+        """Binds what can be bound."""
+        bound, rejected = list[pb.BoundChannel](), list[pb.Reject]()
+        async with self._pool.connection() as db:
+            for binding in bindings:
+                try:
+                    async with db.transaction():
+                        channel = await bind(db, self._scope, self._session, binding)
+                    self._add(channel)
+                except BindingError as error:
+                    rejected.append(_reject(binding, error))
+                else:
+                    bound.append(_bound(channel))
+        return bound, rejected
+
+    async def settle_types(self, batch: pb.Batch) -> None:
+        """Gives channels without a value type that of their first samples."""
+        for series in batch.series:
+            channel = self.channels.get(series.alias)
+            if channel is not None and channel.value_type is None and series.WhichOneof("values"):
+                async with self._pool.connection() as db:
+                    settled = await claim_value_type(db, channel.channel_id, value_type(series))
+                self.channels[series.alias] = replace(channel, value_type=settled)
+
+    async def note_loss(self, loss: pb.Loss, clock_id: int) -> bool:
+        """Keeps what a device says it lost, once however often it is told; False for an unknown alias."""
+        channel = self.channels.get(loss.alias)
+        if channel is None:
+            return False
+        async with self._pool.connection() as db:
+            await db.execute(
+                """INSERT INTO channel_losses (channel_id, clock_id, from_ns, to_ns, count, reason, capture_session_id, received_at)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (channel_id, clock_id, from_ns, to_ns) DO NOTHING""",
+                (
+                    channel.channel_id,
+                    clock_id,
+                    loss.from_ns,
+                    loss.to_ns,
+                    loss.count,
+                    loss.reason,
+                    channel.capture_session_id or None,
+                    datetime.now(UTC),
+                ),
+            )
+        return True
+
+    def _add(self, channel: Channel) -> None:
+        known = self.channels.get(channel.alias)
+        if known is not None and known.channel_id != channel.channel_id:
+            raise BindingError(ALIAS_TAKEN, f"alias {channel.alias} is bound to another channel")
+        if known is None and len(self.channels) >= MAX_ALIASES:
+            raise BindingError(TOO_MANY_ALIASES, f"at most {MAX_ALIASES} aliases")
+        self.channels[channel.alias] = channel
+
+
+def _bound(channel: Channel) -> pb.BoundChannel:
+    return pb.BoundChannel(
+        alias=channel.alias,
+        sensor_id=channel.sensor_id,
+        signal=channel.signal,
+        capture_session_id=channel.capture_session_id,
+        conversion_profile_id=channel.conversion_profile_id,
+    )
+
+
+def _reject(binding: pb.ChannelBinding, error: BindingError) -> pb.Reject:
+    return pb.Reject(alias=binding.alias, reason=ErrorReason.Name(error.reason), message=error.message, permanent=True)

@@ -1,0 +1,98 @@
+"""TelemetryService: samples, read back."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from rigmesh.v1.telemetry_pb2 import StreamEnd
+from rigmesh.v1.telemetry_service_pb2 import (
+    GetLatestRequest,
+    GetLatestResponse,
+    GetSeriesRequest,
+    GetSeriesResponse,
+    ListChannelsRequest,
+    ListChannelsResponse,
+    QueryTelemetryRequest,
+    QueryTelemetryResponse,
+    StreamTelemetryRequest,
+    StreamTelemetryResponse,
+)
+from services.db.page import open_page
+from services.errors import invalid_field
+from services.rpc.call import Call
+from services.settings import Settings
+from services.telemetry.channel_list import list_channels
+from services.telemetry.decimate import decimate
+from services.telemetry.latest import latest_sample
+from services.telemetry.live import snapshot
+from services.telemetry.live_reader import LiveReader
+from services.telemetry.physical import converters_for
+from services.telemetry.query import query_chunks
+from services.telemetry.selection import select_channels
+from services.telemetry.stored import FOREVER_NS, Range
+from services.telemetry.tail import Tail, following
+
+DEFAULT_POINTS = 1000
+
+
+class TelemetryService:
+    """Reads of this process. `tail` is woken when commits were sealed."""
+
+    def __init__(self, tail: Tail, stopping: asyncio.Event) -> None:
+        self._tail, self._stopping = tail, stopping
+
+    async def QueryTelemetry(self, request: QueryTelemetryRequest, call: Call) -> AsyncIterator[QueryTelemetryResponse]:
+        samples = chunks = 0
+        wanted = _range(request)
+        async with snapshot(call.pools.read) as db:
+            channels = await select_channels(db, call.principal.user_id, request)
+            converters = await converters_for(db, channels, request.view)
+            async for chunk in query_chunks(db, channels, converters, wanted):
+                samples, chunks = samples + len(chunk.time_ns), chunks + 1
+                yield QueryTelemetryResponse(chunk=chunk)
+        yield QueryTelemetryResponse(end=StreamEnd(cause=StreamEnd.COMPLETE, samples=samples, chunks=chunks))
+
+    async def GetSeries(self, request: GetSeriesRequest, call: Call) -> GetSeriesResponse:
+        wanted, points = _range(request), request.max_points or DEFAULT_POINTS
+        lttb = request.method == GetSeriesRequest.LTTB
+        channels = await select_channels(call.db, call.principal.user_id, request)
+        converters = await converters_for(call.db, channels, request.view)
+        return GetSeriesResponse(
+            series=[
+                await decimate(call.db, channel, converters[channel.channel_id], wanted, points, lttb)
+                for channel in channels
+            ]
+        )
+
+    async def GetLatest(self, request: GetLatestRequest, call: Call) -> GetLatestResponse:
+        channels = await select_channels(call.db, call.principal.user_id, request)
+        converters = await converters_for(call.db, channels, request.view)
+        samples = [await latest_sample(call.db, channel, converters[channel.channel_id]) for channel in channels]
+        return GetLatestResponse(samples=[sample for sample in samples if sample is not None])
+
+    async def ListChannels(self, request: ListChannelsRequest, call: Call) -> ListChannelsResponse:
+        page = open_page(request, call.key("page"))
+        rows = await list_channels(call.db, call.principal.user_id, request, page)
+        channels, token = page.cut(rows, lambda channel: channel.channel)
+        return ListChannelsResponse(channels=channels, next_page_token=token)
+
+    async def StreamTelemetry(
+        self, request: StreamTelemetryRequest, call: Call
+    ) -> AsyncIterator[StreamTelemetryResponse]:
+        async for response in LiveReader(request, call).read(self._tail, self._stopping):
+            yield response
+
+
+@contextlib.asynccontextmanager
+async def open_reads(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[TelemetryService]:
+    """The service, woken by new commits."""
+    async with following(settings.database_url) as tail:
+        yield TelemetryService(tail, stopping)
+
+
+def _range(request: QueryTelemetryRequest | GetSeriesRequest) -> Range:
+    start_ns = request.start_at.ToNanoseconds() if request.HasField("start_at") else 0
+    end_ns = request.end_at.ToNanoseconds() if request.HasField("end_at") else FOREVER_NS
+    if end_ns <= start_ns:
+        raise invalid_field("end_at", "must be after start_at")
+    return Range(max(start_ns, 0), min(end_ns, FOREVER_NS))
