@@ -4,6 +4,7 @@ Commands import what they need themselves: `rigmesh settings` should not wait fo
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Coroutine
 from typing import Annotated, Any, TypeVar
@@ -38,7 +39,7 @@ def up() -> None:
     """
     from services.local.up import up as run
 
-    _run(run(_settings(), lambda text: typer.echo(f"rigmesh: {text}")))
+    _run(run(_settings(), _say))
 
 
 @app.command()
@@ -104,6 +105,12 @@ def reset_password(username: Annotated[str, typer.Argument(help="Whose password.
 
     password = _run(new_password(_settings(), username))
     typer.echo(password)
+
+
+def _say(text: str) -> None:
+    # Whoever read the output may be gone (`rigmesh up | head`): no reason to stop looking after the processes.
+    with contextlib.suppress(OSError):
+        typer.echo(f"rigmesh: {text}")
 
 
 def _settings() -> Settings:

@@ -1,12 +1,12 @@
 """The instance key: 32 random bytes that all processes of an installation share, and the keys derived from it."""
 
-import os
 import secrets
-import tempfile
 from pathlib import Path
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from services.files import create_private
 
 KEY_BYTES = 32
 
@@ -21,7 +21,8 @@ def load_or_create(path: Path) -> bytes:
     Raises InstanceKeyError when the file is not 32 bytes long: a new key would make tokens and secrets unreadable.
     """
     if not path.exists():
-        _create(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        create_private(path, secrets.token_bytes(KEY_BYTES))
     key = path.read_bytes()
     if len(key) != KEY_BYTES:
         raise InstanceKeyError(
@@ -34,29 +35,3 @@ def load_or_create(path: Path) -> bytes:
 def derive(key: bytes, purpose: str) -> bytes:
     """32 bytes for one purpose (HKDF-SHA256), so that no two uses share a key."""
     return HKDF(algorithm=SHA256(), length=KEY_BYTES, salt=None, info=purpose.encode()).derive(key)
-
-
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, new = tempfile.mkstemp(dir=path.parent, prefix=path.name)  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(descriptor)
-        # A link never replaces a file that is there, and the whole key appears at once.
-        path.hardlink_to(new)
-        _sync(path.parent)
-    except FileExistsError:
-        return  # another process was first
-    finally:
-        Path(new).unlink()
-
-
-def _sync(folder: Path) -> None:
-    # Without it a power cut could take the file's name back after secrets were encrypted with the key.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -74,9 +74,7 @@ async def make_profile(lab: Any, sensor_id: str, *, publish: bool = True, **scal
     )
     if publish:
         profile = await stub.PublishConversionProfile(
-            PublishConversionProfileRequest(
-                sensor_id=sensor_id, conversion_profile_id=profile.conversion_profile_id
-            )
+            PublishConversionProfileRequest(sensor_id=sensor_id, conversion_profile_id=profile.conversion_profile_id)
         )
     return profile
 

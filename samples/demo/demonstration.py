@@ -32,7 +32,7 @@ async def demonstrate(settings: Settings, *, once: bool) -> None:
     """Starts Rigmesh, streams, compares, reports. Raises DemoError and what its steps raise."""
     if settings.tls_cert:
         raise DemoError("the demo speaks plaintext: unset RIGMESH_TLS_CERT and RIGMESH_TLS_KEY for it")
-    console = Console()
+    console = Console(highlight=False)
     host = address(settings.bind, settings.http_port)
     endpoint = f"http://{host}"
     console.print("demo: starting Rigmesh")
@@ -44,12 +44,15 @@ async def demonstrate(settings: Settings, *, once: bool) -> None:
             rows = await _stream_all(console, endpoint, tokens.read, study, recordings)
             await finish_study(connection, study)
         print_table(console, rows)
+        if once:
+            console.print("\nTo try while it runs: ./scripts/demo without --once, which prints these anew.")
         print_commands(console, host, tokens.read, study)
         if process is None:
             console.print(f"\nRigmesh was running before, at {endpoint}, and goes on.")
         elif not once:
             console.print(f"\nRigmesh stays up at {endpoint} until Ctrl-C.")
             await _stay(process)
+            console.print("demo: stopping Rigmesh")
 
 
 async def _stream_all(

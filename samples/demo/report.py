@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -25,13 +26,19 @@ class Row:
 
 def print_table(console: Console, rows: list[Row]) -> None:
     """One line a recording."""
-    table = Table(title="Streamed over gRPC, read back over REST: every value identical")
-    for heading in ("recording", "samples", "bytes", "seconds", "ax first", "last", "mean, m/s2"):
-        table.add_column(heading, justify="left" if heading == "recording" else "right")
+    table = Table(
+        title="Streamed over gRPC, read back over REST: every time and value identical",
+        box=SIMPLE,
+        collapse_padding=True,
+    )
+    table.add_column("recording", no_wrap=True)
+    for heading in ("samples", "bytes", "seconds", "ax first", "ax last", "ax mean"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         figures = (f"{value:.3f}" for value in (row.seconds, row.ax[0], row.ax[-1], row.ax.mean()))
         samples = row.recording.rows * len(SIGNALS)
         table.add_row(row.recording.name, f"{samples:,}", f"{row.sent_bytes:,}", *figures)
+    table.caption = "ax in m/s2, as converted from g by the profile"
     console.print(table)
 
 
@@ -48,5 +55,5 @@ def print_commands(console: Console, address: str, token: str, study: Study) -> 
     sse = f"curl -N -H {bearer} '{live}'"
     for title, command in (("One run over REST", rest), ("Channels over gRPC", grpcurl), ("Samples, live (SSE)", sse)):
         console.print(f"\n[bold]{title}[/bold]")
-        # never wrapped or coloured: it is to be copied
-        console.print(command, soft_wrap=True, markup=False, highlight=False)
+        # never wrapped: it is to be copied
+        console.print(command, soft_wrap=True, markup=False)

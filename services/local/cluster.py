@@ -16,6 +16,7 @@ from urllib.parse import quote
 import psycopg
 import structlog
 
+from services.files import sync_folder
 from services.local import configuration
 from services.local.account import Account, server_account
 from services.local.folder import CannotStartError, locked, make_folder
@@ -127,6 +128,7 @@ async def _initialise(programs: Path, home: Path, account: Account, log: Path) -
     if code:
         raise CannotStartError(f"the database could not be made in {home}:\n{last_lines(log)}")
     new.rename(home / "data")
+    sync_folder(home)  # else a power cut could take the name back, and the next start would begin anew
 
 
 async def _wait_until_ready(server: Child, data: Path, log: Path) -> None:

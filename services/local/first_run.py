@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psycopg
 
-from services.local.folder import write_private
+from services.files import write_private
 from services.users.seed import ADMIN, ensure_admin
 
 PASSWORD_BYTES = 18
@@ -20,5 +20,5 @@ async def seed_admin(owner_url: str, folder: Path, report: Callable[[str], None]
         if not await ensure_admin(connection, password):
             return
         # Before the COMMIT: after a crash in between, the next run makes another password, and no one is locked out.
-        write_private(credentials, json.dumps({"username": ADMIN, "password": password}) + "\n")
+        write_private(credentials, json.dumps({"username": ADMIN, "password": password}).encode() + b"\n")
     report(f"first run: sign in as {ADMIN} with the password {password} (kept in {credentials})")

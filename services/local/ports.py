@@ -9,7 +9,7 @@ from services.local.folder import CannotStartError
 from services.settings import ROLES, Settings
 
 # What an `up` killed a moment ago leaves behind is gone within this time.
-PATIENCE_S = 2.0
+PATIENCE_S = 1.0
 POLL_S = 0.05
 
 

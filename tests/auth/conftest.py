@@ -9,6 +9,9 @@ from uuid_utils import uuid7
 from rigmesh.v1.auth_pb2 import Me
 from rigmesh.v1.auth_service_pb2 import LoginRequest
 from rigmesh.v1.auth_service_pb2_grpc import AuthServiceStub
+from rigmesh.v1.project_pb2 import Member
+from rigmesh.v1.project_service_pb2 import AddMemberRequest
+from rigmesh.v1.project_service_pb2_grpc import ProjectServiceStub
 from services.passwords import hash_password
 from tests.factory import rows
 
@@ -33,6 +36,10 @@ class Person:
         headers = dict(await call.initial_metadata())
         self.cookie = headers["set-cookie"].partition(";")[0]
         return me
+
+    async def join(self, lab: Any, role: str) -> None:
+        request = AddMemberRequest(project_id=lab.project_id, user_id=self.user_id, role=Member.Role.Value(role))
+        await lab.owner.stub(ProjectServiceStub).AddMember(request)
 
     def headers(self, **more: str) -> tuple[tuple[str, str], ...]:
         return ("cookie", self.cookie), *((name.replace("_", "-"), value) for name, value in more.items())

@@ -16,6 +16,7 @@ from rigmesh.v1.auth_service_pb2_grpc import AuthServiceStub
 from services.auth.rules import check_token
 from services.errors import PermissionDenied
 from services.rpc.call import Kind, Principal
+from tests.factory import events_of, rows
 from tests.refusals import refused
 
 ABSENT = "01920000-0000-7000-8000-000000000000"
@@ -31,7 +32,7 @@ def bearer(token: ApiToken) -> tuple[tuple[str, str]]:
     return (("authorization", f"Bearer {token.token}"),)
 
 
-async def test_a_token_works_and_is_shown_once(lab: Any, auth: Any, db: Any) -> None:
+async def test_a_token_works_and_is_shown_once(lab: Any, auth: Any, rig: Any) -> None:
     token = await create(lab.owner, name="once")
     me = await auth.GetMe(GetMeRequest(), metadata=bearer(token))
     assert me.user.username
@@ -39,10 +40,9 @@ async def test_a_token_works_and_is_shown_once(lab: Any, auth: Any, db: Any) -> 
     assert listed.api_tokens[0].name == "once"
     assert not any(item.token for item in listed.api_tokens)
     secret = token.token.split("_")[2]
-    event = await db.execute("SELECT after::text FROM events WHERE resource_id = %s", [token.api_token_id])
-    assert secret not in (await anext(event))[0]
-    row = await db.execute("SELECT t::text FROM api_tokens t WHERE api_token_id = %s", [token.api_token_id])
-    assert secret not in (await anext(row))[0]
+    (event,) = await events_of(rig, token.api_token_id)
+    (row,) = await rows(rig, "SELECT t::text FROM api_tokens t WHERE api_token_id = %s", token.api_token_id)
+    assert secret not in str(event) + row["t"]
 
 
 async def test_a_scope_that_is_missing_is_named(lab: Any, auth: Any) -> None:
@@ -81,27 +81,20 @@ async def create_in_session(person: Any, **fields: Any) -> ApiToken:
     return token
 
 
-async def join(db: Any, lab: Any, person: Any, role: str) -> None:
-    await db.execute(
-        "INSERT INTO project_members (project_id, user_id, role) VALUES (%s, %s, %s)",
-        [lab.project_id, person.user_id, role],
-    )
-
-
 @pytest.mark.parametrize("role", ["EDITOR", "OWNER"])
-async def test_editors_may_let_programs_ingest(lab: Any, person: Any, db: Any, role: str) -> None:
-    await join(db, lab, person, role)
+async def test_editors_may_let_programs_ingest(lab: Any, person: Any, role: str) -> None:
+    await person.join(lab, role)
     token = await create_in_session(person, scopes=["INGEST"], project_id=lab.project_id)
     assert token.project_id == lab.project_id
 
 
-async def test_viewers_may_not_and_the_attempt_is_recorded(lab: Any, person: Any, db: Any) -> None:
-    await join(db, lab, person, "VIEWER")
+async def test_viewers_may_not_and_the_attempt_is_recorded(lab: Any, person: Any, rig: Any) -> None:
+    await person.join(lab, "VIEWER")
     with refused("PERMISSION_DENIED", "ROLE_TOO_LOW") as refusal:
         await create_in_session(person, scopes=["INGEST"], project_id=lab.project_id)
     assert refusal.info.metadata == {"required_role": "EDITOR"}
-    cursor = await db.execute("SELECT reason FROM denied_attempts WHERE actor = %s", [f"user:{person.user_id}"])
-    assert await cursor.fetchall() == [("ROLE_TOO_LOW",)]
+    attempts = await rows(rig, "SELECT reason FROM denied_attempts WHERE actor = %s", f"user:{person.user_id}")
+    assert attempts == [{"reason": "ROLE_TOO_LOW"}]
 
 
 async def test_an_outsider_learns_nothing_of_a_project(lab: Any, person: Any) -> None:
@@ -112,19 +105,21 @@ async def test_an_outsider_learns_nothing_of_a_project(lab: Any, person: Any) ->
     assert foreign.text == absent.text
 
 
-async def test_the_admin_scope_is_for_administrators(person: Any, db: Any) -> None:
+async def test_the_admin_scope_is_for_administrators(person: Any, rig: Any) -> None:
     with refused("PERMISSION_DENIED", "ROLE_TOO_LOW") as refusal:
         await create_in_session(person, scopes=["ADMIN"])
     assert refusal.info.metadata == {"required_role": "ADMIN"}
-    await db.execute("UPDATE users SET is_admin = true WHERE user_id = %s", [person.user_id])
+    await rows(rig, "UPDATE users SET is_admin = true WHERE user_id = %s", person.user_id)
     assert (await create_in_session(person, scopes=["ADMIN"])).scopes == [ApiToken.ADMIN]
 
 
-async def test_a_token_expires(lab: Any, auth: Any, db: Any) -> None:
+async def test_a_token_expires(lab: Any, auth: Any, rig: Any) -> None:
     token = await create(lab.owner, expires_at=Timestamp(seconds=int(time.time()) + 3600))
     await auth.GetMe(GetMeRequest(), metadata=bearer(token))
-    await db.execute(
-        "UPDATE api_tokens SET expires_at = now() - interval '1 second' WHERE api_token_id = %s", [token.api_token_id]
+    await rows(
+        rig,
+        "UPDATE api_tokens SET expires_at = now() - interval '1 second' WHERE api_token_id = %s",
+        token.api_token_id,
     )
     with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
         await auth.GetMe(GetMeRequest(), metadata=bearer(token))

@@ -9,6 +9,7 @@ import pytest
 from rigmesh.v1.auth_service_pb2 import GetMeRequest, LoginRequest, LogoutRequest
 from rigmesh.v1.auth_service_pb2_grpc import AuthServiceStub
 from rigmesh.v1.project_pb2 import Member
+from tests.factory import make_project, rows
 from tests.refusals import reason_of, refused
 
 
@@ -25,15 +26,13 @@ async def test_a_login_answers_who_one_is_and_sets_the_cookie(person: Any) -> No
     assert "Domain" not in cookie
 
 
-async def test_the_cookie_is_a_credential_and_only_its_hash_is_stored(person: Any, db: Any) -> None:
+async def test_the_cookie_is_a_credential_and_only_its_hash_is_stored(person: Any, rig: Any) -> None:
     me = await person.login()
     secret = person.cookie.partition("=")[2]
     assert len(secret) == 43
     assert await person.auth.GetMe(GetMeRequest(), metadata=person.headers()) == me
-    stored = await (
-        await db.execute("SELECT secret_hash FROM sessions WHERE user_id = %s", [person.user_id])
-    ).fetchall()
-    assert stored == [(hashlib.sha256(secret.encode()).digest(),)]
+    (stored,) = await rows(rig, "SELECT secret_hash FROM sessions WHERE user_id = %s", person.user_id)
+    assert stored["secret_hash"] == hashlib.sha256(secret.encode()).digest()
 
 
 async def test_every_login_is_a_new_session_with_its_own_csrf_token(person: Any) -> None:
@@ -48,9 +47,19 @@ async def test_cookies_of_other_applications_do_no_harm(person: Any) -> None:
     await person.auth.GetMe(GetMeRequest(), metadata=(("cookie", f"a[b={{1 2}}; {person.cookie}; =; x"),))
 
 
-async def test_me_lists_the_projects_by_name_with_the_role(lab: Any) -> None:
+async def test_me_lists_the_projects_by_name_with_the_role(rig: Any, lab: Any, person: Any) -> None:
+    other = await make_project(rig, **{person.user_id: "OWNER"})
+    await person.join(lab, "VIEWER")
+    me = await person.login()
+    assert [(project.project_id, project.role) for project in me.projects] == [
+        (lab.project_id, Member.VIEWER),
+        (other, Member.OWNER),
+    ]
+
+
+async def test_a_program_has_no_session(lab: Any) -> None:
     me = await lab.viewer.stub(AuthServiceStub).GetMe(GetMeRequest())
-    assert [(project.project_id, project.role) for project in me.projects] == [(lab.project_id, Member.VIEWER)]
+    assert me.user.user_id == lab.viewer.user_id
     assert me.csrf_token == ""
     assert not me.HasField("session_expires_at")
 
@@ -64,9 +73,9 @@ async def test_a_wrong_password_and_an_absent_name_look_the_same(person: Any) ->
     assert wrong.info == absent.info
 
 
-async def test_a_disabled_user_cannot_sign_in_and_has_no_session(person: Any, db: Any) -> None:
+async def test_a_disabled_user_cannot_sign_in_and_has_no_session(person: Any, rig: Any) -> None:
     await person.login()
-    await db.execute("UPDATE users SET disabled_at = now() WHERE user_id = %s", [person.user_id])
+    await rows(rig, "UPDATE users SET disabled_at = now() WHERE user_id = %s", person.user_id)
     with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
         await person.auth.GetMe(GetMeRequest(), metadata=person.headers())
     with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
@@ -89,20 +98,20 @@ async def test_parallel_guesses_are_counted_one_by_one(person: Any) -> None:
     assert set(reasons) <= {"WRONG_PASSWORD", "TOO_MANY_LOGINS", "LIMIT_EXCEEDED"}
 
 
-async def test_a_success_clears_the_failures(person: Any, db: Any) -> None:
+async def test_a_success_clears_the_failures(person: Any, rig: Any) -> None:
     for _ in range(4):
         with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
             await person.login(password="wrong password")
     await person.login()
-    left = await db.execute("SELECT FROM login_failures WHERE username = lower(%s)", [person.username])
-    assert left.rowcount == 0
+    assert not await rows(rig, "SELECT 1 FROM login_failures WHERE username = lower(%s)", person.username)
 
 
-async def test_failures_are_forgotten_after_a_quarter_of_an_hour(person: Any, db: Any) -> None:
-    await db.execute(
+async def test_failures_are_forgotten_after_a_quarter_of_an_hour(person: Any, rig: Any) -> None:
+    await rows(
+        rig,
         """INSERT INTO login_failures (username, failed_at)
         SELECT lower(%s), now() - interval '15 minutes 1 second' FROM generate_series(1, 9)""",
-        [person.username],
+        person.username,
     )
     await person.login()
 
@@ -115,9 +124,9 @@ async def test_failures_are_forgotten_after_a_quarter_of_an_hour(person: Any, db
         "ended_at = now()",
     ],
 )
-async def test_a_session_ends(person: Any, db: Any, end: str) -> None:
+async def test_a_session_ends(person: Any, rig: Any, end: str) -> None:
     await person.login()
-    await db.execute(f"UPDATE sessions SET {end} WHERE user_id = %s", [person.user_id])
+    await rows(rig, f"UPDATE sessions SET {end} WHERE user_id = %s", person.user_id)
     with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
         await person.auth.GetMe(GetMeRequest(), metadata=person.headers())
 
@@ -138,19 +147,17 @@ async def test_an_api_token_has_no_session_to_end(lab: Any) -> None:
         await lab.owner.stub(AuthServiceStub).Logout(LogoutRequest())
 
 
-async def test_events_name_who_came_and_went(person: Any, db: Any) -> None:
+async def test_events_name_who_came_and_went(person: Any, rig: Any) -> None:
     me = await person.login()
     await person.auth.Logout(LogoutRequest(), metadata=person.headers(x_csrf_token=me.csrf_token))
-    cursor = await db.execute(
-        "SELECT type, resource FROM events WHERE actor = %s ORDER BY occurred_at", [f"user:{person.user_id}"]
-    )
-    assert await cursor.fetchall() == [("session.started", "session"), ("session.ended", "session")]
+    events = await rows(rig, "SELECT * FROM events WHERE actor = %s ORDER BY event_id", f"user:{person.user_id}")
+    assert [event["type"] for event in events] == ["session.started", "session.ended"]
 
 
-async def test_a_login_renews_a_hash_of_older_parameters(person: Any, db: Any) -> None:
+async def test_a_login_renews_a_hash_of_older_parameters(person: Any, rig: Any) -> None:
     old = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(person.password)
-    await db.execute("UPDATE users SET password_hash = %s WHERE user_id = %s", [old, person.user_id])
+    await rows(rig, "UPDATE users SET password_hash = %s WHERE user_id = %s", old, person.user_id)
     await person.login()
-    cursor = await db.execute("SELECT password_hash FROM users WHERE user_id = %s", [person.user_id])
-    assert not argon2.PasswordHasher().check_needs_rehash((await anext(cursor))[0])
+    (user,) = await rows(rig, "SELECT password_hash FROM users WHERE user_id = %s", person.user_id)
+    assert not argon2.PasswordHasher().check_needs_rehash(user["password_hash"])
     await person.login()

@@ -18,7 +18,7 @@ from services.captures.rules import CAPTURE_SESSION, RUN_IS_RUNNING
 from tests.factory import events_of, make_run, make_session, rows
 from tests.refusals import reason_of, refused
 
-STATES = [state for state in CaptureSession.Status.keys() if state != "STATUS_UNSPECIFIED"]
+STATES = sorted(set(CaptureSession.Status.keys()) - {"STATUS_UNSPECIFIED"})
 TARGETS = [row.target for row in CAPTURE_SESSION.transitions]
 LEGAL = [(source, row.target) for row in CAPTURE_SESSION.transitions for source in row.sources]
 ILLEGAL = [pair for pair in product(STATES, TARGETS) if pair not in LEGAL]

@@ -161,8 +161,8 @@ async def test_database_keeps_one_pin_a_sensor(rig, lab):
     first, second = [(await make_profile(lab, sensor.sensor_id)).conversion_profile_id for _ in range(2)]
     run = await make_run(lab, "RUNNING")
     session = await make_session(lab, run.run_id, pinned_profile_ids=[first])
+    insert = "INSERT INTO session_profiles VALUES (%s, %s, %s)"
     with pytest.raises(psycopg.errors.UniqueViolation):
-        insert = "INSERT INTO session_profiles VALUES (%s, %s, %s)"
         await rows(rig, insert, session.capture_session_id, sensor.sensor_id, second)
 
 

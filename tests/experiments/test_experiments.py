@@ -15,7 +15,7 @@ async def test_what_is_created_is_read_back(lab):
     """Every field comes back; the server gives id, status and times."""
     created = await make_experiment(
         lab,
-        name="Greifer – Öl 40 °C",
+        name="Greifer, Öl 40 °C",
         description="two lines\nof text",
         tags=["grip", "oil"],
         metadata={"bench": 3, "limits": [1.5, None, True, {"deep": "yes"}]},

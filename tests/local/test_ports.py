@@ -5,8 +5,10 @@ import pytest
 from services.local.folder import CannotStartError
 from services.local.ports import address, require_free
 from services.settings import Settings
+from tests.ports import free_ports
 
-PORTS = {"http_port": 18100, "grpc_port": 18110, "admin_port": 18120}
+FIRST = free_ports(8)
+PORTS = {"http_port": FIRST, "grpc_port": FIRST + 1, "admin_port": FIRST + 3}
 
 
 async def test_free_ports_pass() -> None:
@@ -17,15 +19,17 @@ async def test_free_ports_pass() -> None:
 
 async def test_a_taken_port_is_named_with_its_setting() -> None:
     """The user learns which port, who wants it and what to change."""
-    text = r"port 18111 .* taken \(gRPC of telemetry\).*RIGMESH_GRPC_PORT"
-    with socket.create_server(("127.0.0.1", 18111)), pytest.raises(CannotStartError, match=text):
+    text = rf"port {FIRST + 2} .* taken \(gRPC of telemetry\).*RIGMESH_GRPC_PORT"
+    with socket.create_server(("127.0.0.1", FIRST + 2)), pytest.raises(CannotStartError, match=text):
         await require_free(Settings(**PORTS))
 
 
 async def test_two_settings_with_one_port_are_refused() -> None:
     """Otherwise the second server would fail long after the first is up."""
-    with pytest.raises(CannotStartError, match=r"Envoy and gRPC of control .* port 18110: change RIGMESH_GRPC_PORT"):
-        await require_free(Settings(**PORTS | {"http_port": 18110}))
+    with pytest.raises(
+        CannotStartError, match=rf"Envoy and gRPC of control .* port {FIRST + 1}: change RIGMESH_GRPC_PORT"
+    ):
+        await require_free(Settings(**PORTS | {"http_port": FIRST + 1}))
 
 
 async def test_an_address_of_another_machine_is_refused() -> None:

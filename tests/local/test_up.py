@@ -14,9 +14,15 @@ import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.local.cluster import existing
+from tests.ports import free_ports
 
-PORTS = {"RIGMESH_HTTP_PORT": "18170", "RIGMESH_GRPC_PORT": "18171", "RIGMESH_ADMIN_PORT": "18180"}
-EDGE, CONTROL = "127.0.0.1:18170", "127.0.0.1:18171"
+FIRST = free_ports(8)
+PORTS = {
+    "RIGMESH_HTTP_PORT": str(FIRST),
+    "RIGMESH_GRPC_PORT": str(FIRST + 1),
+    "RIGMESH_ADMIN_PORT": str(FIRST + 3),
+}
+EDGE, CONTROL = f"127.0.0.1:{FIRST}", f"127.0.0.1:{FIRST + 1}"
 START_TIMEOUT_S = 60
 
 
@@ -31,7 +37,7 @@ async def ready(process: Process) -> str:
     assert process.stdout
     printed = ""
     async with asyncio.timeout(START_TIMEOUT_S):
-        while "metrics http://127.0.0.1:18181" not in printed:
+        while f"metrics http://127.0.0.1:{FIRST + 4}" not in printed:
             line = (await process.stdout.readline()).decode()
             assert line, await process.communicate()
             printed += line

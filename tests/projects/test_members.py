@@ -1,7 +1,6 @@
 import asyncio
 from typing import Any
 
-import psycopg
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -14,6 +13,7 @@ from rigmesh.v1.project_service_pb2 import (
     UpdateMemberRequest,
 )
 from rigmesh.v1.project_service_pb2_grpc import ProjectServiceStub
+from tests.factory import events_of, rows
 from tests.refusals import reason_of, refused
 
 
@@ -51,9 +51,10 @@ async def test_members_come_in_the_order_in_which_they_joined(lab: Any, owner: A
 @pytest.mark.parametrize("name", ["user_id", "username", "email"])
 async def test_a_user_is_added_by_id_name_or_address(rig: Any, lab: Any, owner: Any, name: str) -> None:
     user_id = lab.outsider.user_id
-    async with await psycopg.AsyncConnection.connect(rig.database_url) as db:
-        await db.execute("UPDATE users SET email = user_id || '@Example.org' WHERE user_id = %s", [user_id])
-        username = (await anext(await db.execute("SELECT username FROM users WHERE user_id = %s", [user_id])))[0]
+    (user,) = await rows(
+        rig, "UPDATE users SET email = user_id || '@Example.org' WHERE user_id = %s RETURNING username", user_id
+    )
+    username = user["username"]
     value = {"user_id": user_id, "username": username.upper(), "email": f"{user_id}@example.ORG"}[name]
     member = await owner.AddMember(AddMemberRequest(project_id=lab.project_id, role="EDITOR", **{name: value}))
     assert (member.user_id, member.username, member.role) == (user_id, username, Member.EDITOR)
@@ -154,15 +155,14 @@ async def test_every_change_of_members_is_an_event_with_before_and_after(rig: An
     await owner.AddMember(AddMemberRequest(project_id=lab.project_id, user_id=lab.outsider.user_id, role="VIEWER"))
     await owner.UpdateMember(update(lab, lab.outsider, "EDITOR"))
     await owner.RemoveMember(RemoveMemberRequest(project_id=lab.project_id, user_id=lab.outsider.user_id))
-    async with await psycopg.AsyncConnection.connect(rig.database_url) as db:
-        cursor = await db.execute(
-            """SELECT type, before ->> 'role', after ->> 'role', actor FROM events
-            WHERE project_id = %s AND resource_id = %s ORDER BY event_id""",
-            [lab.project_id, lab.outsider.user_id],
-        )
-        actor = f"user:{lab.owner.user_id}"
-        assert await cursor.fetchall() == [
-            ("project.member.added", None, "VIEWER", actor),
-            ("project.member.updated", "VIEWER", "EDITOR", actor),
-            ("project.member.removed", "EDITOR", None, actor),
-        ]
+    seen = [
+        (event["type"], (event["before"] or {}).get("role"), (event["after"] or {}).get("role"), event["actor"])
+        for event in await events_of(rig, lab.outsider.user_id)
+        if str(event["project_id"]) == lab.project_id
+    ]
+    actor = f"user:{lab.owner.user_id}"
+    assert seen == [
+        ("project.member.added", None, "VIEWER", actor),
+        ("project.member.updated", "VIEWER", "EDITOR", actor),
+        ("project.member.removed", "EDITOR", None, actor),
+    ]

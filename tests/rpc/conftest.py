@@ -23,6 +23,7 @@ async def channel(rig: Any) -> AsyncIterator[grpc.aio.Channel]:
 class Session:
     """A browser that is signed in as the lab's owner."""
 
+    session_id: str
     cookie: str
     csrf_token: str
 
@@ -32,15 +33,15 @@ class Session:
 
 @pytest.fixture
 async def session(rig: Any, lab: Any, channel: grpc.aio.Channel) -> Session:
-    secret = tokens.random_text(43)
+    session_id, secret = str(uuid7()), tokens.random_text(43)
     await rows(
         rig,
         """INSERT INTO sessions (session_id, secret_hash, user_id, expires_at)
         VALUES (%s, %s, %s, now() + interval '1 hour')""",
-        str(uuid7()),
+        session_id,
         tokens.hash_secret(secret),
         lab.owner.user_id,
     )
     cookie = f"__Host-sid={secret}"
     me = await AuthServiceStub(channel).GetMe(GetMeRequest(), metadata=(("cookie", cookie),))
-    return Session(cookie, me.csrf_token)
+    return Session(session_id, cookie, me.csrf_token)

@@ -35,7 +35,7 @@ async def test_what_is_no_credential_is_refused(channel: grpc.aio.Channel, rig: 
 
 
 async def test_a_token_with_the_secret_of_another_is_refused(channel: grpc.aio.Channel, lab: Any) -> None:
-    token = tokens.parse_token(dict(lab.owner.metadata)["authorization"].split()[1])
+    token = tokens.parse_token(lab.owner.token)
     assert token is not None
     forged = tokens.Token(token.prefix, token.public_id, tokens.random_text(43))
     with refused("UNAUTHENTICATED", "UNAUTHENTICATED") as refusal:

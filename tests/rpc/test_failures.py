@@ -132,17 +132,17 @@ def rows_named(rig: Any, name: str) -> int:
 
 def test_what_nobody_foresaw_shows_nothing_of_the_inside(lab: Any, grpc_stub: Any) -> None:
     with internal_error():
-        grpc_stub.ListProjects(ListProjectsRequest(), metadata=lab.owner.metadata)
+        grpc_stub.ListProjects(ListProjectsRequest(), metadata=(lab.owner.metadata,))
 
 
 def test_a_change_without_an_event_does_not_happen(rig: Any, lab: Any, grpc_stub: Any) -> None:
     name = f"untold {uuid7()}"
     with internal_error():
-        grpc_stub.CreateProject(CreateProjectRequest(project=Project(name=name)), metadata=lab.owner.metadata)
+        grpc_stub.CreateProject(CreateProjectRequest(project=Project(name=name)), metadata=(lab.owner.metadata,))
     assert rows_named(rig, name) == 0
 
 
 def test_a_read_cannot_write(rig: Any, lab: Any, grpc_stub: Any) -> None:
     with internal_error():
-        grpc_stub.GetProject(GetProjectRequest(project_id=lab.project_id), metadata=lab.owner.metadata)
+        grpc_stub.GetProject(GetProjectRequest(project_id=lab.project_id), metadata=(lab.owner.metadata,))
     assert rows_named(rig, lab.project_id) == 0

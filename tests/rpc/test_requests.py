@@ -34,20 +34,20 @@ def nested(depth: int) -> bytes:
 )
 async def test_bytes_that_are_no_message_get_one_fixed_text(lab: Any, channel: grpc.aio.Channel, data: bytes) -> None:
     with refused("INVALID_ARGUMENT", "MALFORMED_REQUEST") as refusal:
-        await channel.unary_unary(CREATE_PROJECT)(data, metadata=lab.owner.metadata)
+        await channel.unary_unary(CREATE_PROJECT)(data, metadata=(lab.owner.metadata,))
     assert refusal.text == "the request is not a valid message of this method"
 
 
 async def test_nul_is_refused_before_the_database_would(lab: Any, channel: grpc.aio.Channel) -> None:
     with refused("INVALID_ARGUMENT", "INVALID_FIELDS") as refusal:
-        await channel.unary_unary(CREATE_PROJECT)(b"\x0a\x06\x12\x01x\x1a\x01\0", metadata=lab.owner.metadata)
+        await channel.unary_unary(CREATE_PROJECT)(b"\x0a\x06\x12\x01x\x1a\x01\0", metadata=(lab.owner.metadata,))
     assert refusal.fields == ["project.description"]
 
 
 async def test_a_flood_of_broken_fields_still_gets_an_answer(lab: Any, channel: grpc.aio.Channel) -> None:
     data = CreateApiTokenRequest(api_token={"name": "x", "scopes": [0] * 5000}).SerializeToString()
     with refused("INVALID_ARGUMENT", "INVALID_FIELDS") as refusal:
-        await channel.unary_unary(CREATE_API_TOKEN)(data, metadata=lab.owner.metadata)
+        await channel.unary_unary(CREATE_API_TOKEN)(data, metadata=(lab.owner.metadata,))
     assert 1 <= len(refusal.fields) <= 16
 
 
@@ -56,7 +56,7 @@ async def test_a_flood_of_broken_fields_still_gets_an_answer(lab: Any, channel: 
 )
 async def test_the_request_id_comes_back(lab: Any, channel: grpc.aio.Channel, sent: str, kept: bool) -> None:
     data = GetProjectRequest(project_id=lab.project_id).SerializeToString()
-    call = channel.unary_unary(GET_PROJECT)(data, metadata=(*lab.owner.metadata, ("x-request-id", sent)))
+    call = channel.unary_unary(GET_PROJECT)(data, metadata=(lab.owner.metadata, ("x-request-id", sent)))
     await call
     request_id = dict(await call.initial_metadata())["x-request-id"]
     assert (request_id == sent) is kept
@@ -65,7 +65,7 @@ async def test_the_request_id_comes_back(lab: Any, channel: grpc.aio.Channel, se
 
 async def test_an_error_carries_the_request_id_twice(lab: Any, channel: grpc.aio.Channel) -> None:
     data = GetProjectRequest(project_id="none").SerializeToString()
-    call = channel.unary_unary(GET_PROJECT)(data, metadata=(*lab.owner.metadata, ("x-request-id", "mine")))
+    call = channel.unary_unary(GET_PROJECT)(data, metadata=(lab.owner.metadata, ("x-request-id", "mine")))
     with refused("INVALID_ARGUMENT", "INVALID_FIELDS"):
         await call
     trailers = dict(await call.trailing_metadata())

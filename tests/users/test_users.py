@@ -1,9 +1,7 @@
-import json
 import secrets
 from typing import Any
 
 import grpc
-import psycopg
 import pytest
 
 from rigmesh.v1.auth_service_pb2 import LoginRequest
@@ -11,6 +9,7 @@ from rigmesh.v1.auth_service_pb2_grpc import AuthServiceStub
 from rigmesh.v1.user_pb2 import User
 from rigmesh.v1.user_service_pb2 import CreateUserRequest
 from rigmesh.v1.user_service_pb2_grpc import UserServiceStub
+from tests.factory import events_of
 from tests.refusals import refused
 
 
@@ -41,12 +40,10 @@ async def test_only_administrators_create_users(lab: Any) -> None:
 
 async def test_the_event_tells_who_was_made_and_no_password(rig: Any) -> None:
     user = await create(rig.admin)
-    async with await psycopg.AsyncConnection.connect(rig.database_url) as db:
-        cursor = await db.execute("SELECT type, after FROM events WHERE resource_id = %s", [user.user_id])
-        type_, after = await anext(cursor)
-    assert type_ == "user.created"
-    assert after["username"] == user.username
-    assert "password" not in json.dumps(after)
+    (event,) = await events_of(rig, user.user_id)
+    assert event["type"] == "user.created"
+    assert event["after"]["username"] == user.username
+    assert "password" not in str(event["after"])
 
 
 async def test_names_and_addresses_are_unique_without_regard_to_case(rig: Any) -> None:
