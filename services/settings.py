@@ -1,6 +1,5 @@
 """Every setting of the servers: read once from RIGMESH_* variables, then handed on. `rigmesh settings` prints them."""
 
-from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -57,11 +56,11 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key belong together: set both or neither")
         return self
 
-    @cached_property
+    @property
     def owner_url(self) -> str:
         return self.owner_database_url or self.database_url
 
-    @cached_property
+    @property
     def key_file(self) -> Path:
         return self.instance_key_file or self.data_dir / "instance.key"
 

@@ -30,7 +30,7 @@ class StateMachine:
     transitions: tuple[Transition, ...]
 
     def to(self, target: str) -> Transition:
-        """The row that leads to `target`; without sources when nothing leads there, so that a guarded UPDATE finds no row."""
+        """The row that leads to `target`; without sources when nothing does, so that a guarded UPDATE finds no row."""
         return next((row for row in self.transitions if row.target == target), Transition((), target))
 
     def allowed(self, source: str) -> list[str]:

@@ -5,6 +5,7 @@ import json
 import signal
 import time
 from asyncio.subprocess import Process
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ async def demonstrate(settings: Settings, *, once: bool) -> None:
             console.print(f"\nRigmesh was running before, at {endpoint}, and goes on.")
         elif not once:
             console.print(f"\nRigmesh stays up at {endpoint} until Ctrl-C.")
+            console.print(f"The password of `admin` is in {_credentials_file(settings)}.")
             await _stay(process)
             console.print("demo: stopping Rigmesh")
 
@@ -93,8 +95,12 @@ async def _compare(endpoint: str, token: str, capture_session_id: str, recording
     return physical["ax"][1]
 
 
+def _credentials_file(settings: Settings) -> Path:
+    return settings.data_dir / "admin-credentials.json"
+
+
 def _admin(settings: Settings) -> LoginRequest:
-    file = settings.data_dir / "admin-credentials.json"
+    file = _credentials_file(settings)
     if not file.exists():
         raise DemoError(f"there is no {file}: the demo signs in with the password that the first run leaves there")
     return LoginRequest(**json.loads(file.read_text()))

@@ -16,6 +16,8 @@ from rigmesh_client.errors import error_reason
 from rigmesh_client.rejects import RejectLog
 
 OPENED_WITHIN_S = 30.0
+# what a write raises on a call that is over; the call itself then knows why
+CALL_IS_OVER = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ class IngestAttempt:
         try:
             await self._call.write(TelemetryIngestRequest(open=opening).SerializeToString())
             answer = await self._call.read()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the call itself knows why
+        except CALL_IS_OVER:
+            return
         if isinstance(answer, TelemetryIngestResponse) and answer.WhichOneof("frame") == "opened":
             self.opened = answer.opened
             self._buffer.rewind(answer.opened.cursor)
@@ -104,7 +106,7 @@ class IngestAttempt:
                     await self._call.done_writing()
                     return
                 await self._wake.wait()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except CALL_IS_OVER:
             return  # reading ends too
 
     async def _write_batches(self) -> None:
@@ -121,8 +123,8 @@ class IngestAttempt:
                 self._take(answer)
                 self._wake.set()
                 self._on_progress()
-        except grpc.aio.AioRpcError:
-            return  # the call itself knows why
+        except CALL_IS_OVER:
+            return
 
     def _take(self, answer: TelemetryIngestResponse) -> None:
         match answer.WhichOneof("frame"):

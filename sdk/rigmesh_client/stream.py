@@ -178,7 +178,7 @@ class SensorStream:
     async def _stop(self) -> None:
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _until(self, reached: Callable[[], bool]) -> None:
         while not reached():

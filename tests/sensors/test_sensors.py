@@ -74,7 +74,7 @@ async def test_editor_role_is_needed_in_each_project(rig, lab):
     foreign = await make_project(rig)
     with refused("NOT_FOUND", "NOT_FOUND"):
         await make_sensor(lab, project_ids=[lab.project_id, foreign])
-    assert await listed(lab.editor) == []
+    assert await listed(lab.editor, project_id=lab.project_id) == []
 
 
 async def test_same_project_in_another_spelling(lab):
@@ -88,7 +88,8 @@ async def test_list_is_newest_first_in_pages(lab):
     ids = [(await make_sensor(lab)).sensor_id for _ in range(5)]
     stub, seen, token = lab.viewer.stub(SensorServiceStub), [], ""
     while token or not seen:
-        answer = await stub.ListSensors(ListSensorsRequest(page_size=2, page_token=token))
+        request = ListSensorsRequest(project_id=lab.project_id, page_size=2, page_token=token)
+        answer = await stub.ListSensors(request)
         seen += [sensor.sensor_id for sensor in answer.sensors]
         assert not any(sensor.token for sensor in answer.sensors)
         token = answer.next_page_token
@@ -100,7 +101,7 @@ async def test_list_by_project(rig, lab):
     second = await make_project(rig, **{lab.editor.user_id: "EDITOR"})
     shared = (await make_sensor(lab, project_ids=[second, lab.project_id])).sensor_id
     own = (await make_sensor(lab)).sensor_id
-    assert await listed(lab.editor) == [own, shared]
+    assert (await listed(lab.editor))[:2] == [own, shared]
     assert await listed(lab.editor, project_id=lab.project_id) == [own, shared]
     assert await listed(lab.editor, project_id=second) == [shared]
 
@@ -116,7 +117,7 @@ async def test_who_may(lab):
     with refused("NOT_FOUND", "NOT_FOUND") as absent:
         await get(lab.outsider, Sensor(sensor_id=str(uuid7())))
     assert foreign.text == absent.text
-    assert await listed(lab.outsider) == []
+    assert sensor.sensor_id not in await listed(lab.outsider)
     with refused("NOT_FOUND", "NOT_FOUND"):
         await listed(lab.outsider, project_id=lab.project_id)
 
