@@ -15,17 +15,15 @@ import grpc
 import pytest
 from uuid_utils import uuid7
 
-from rigmesh.v1 import auth_service_pb2_grpc, project_service_pb2_grpc, user_service_pb2_grpc
-from rigmesh.v1.auth_pb2 import ApiToken
-from rigmesh.v1.auth_service_pb2 import CreateApiTokenRequest, LoginRequest
+from rigmesh.v1 import project_service_pb2_grpc, user_service_pb2_grpc
 from rigmesh.v1.project_pb2 import Member, Project
 from rigmesh.v1.project_service_pb2 import AddMemberRequest, CreateProjectRequest
 from rigmesh.v1.user_pb2 import User
 from rigmesh.v1.user_service_pb2 import CreateUserRequest
 from services.local.cluster import existing
 from tests.ports import free_port, free_ports
+from tests.sign_in import PASSWORD, sign_in
 
-PASSWORD = "a long enough password"
 START_S, STOP_S, CALL_S = 90.0, 20.0, 15.0
 
 
@@ -34,6 +32,7 @@ class Caller:
     """Somebody with a token. `stub` gives async stubs that send it along."""
 
     user_id: str
+    username: str
     token: str
     channel: grpc.aio.Channel
 
@@ -165,23 +164,14 @@ async def _ready(process: asyncio.subprocess.Process) -> None:
 
 async def _admin(channel: grpc.aio.Channel, folder: Path) -> Caller:
     credentials = json.loads((folder / "admin-credentials.json").read_text())
-    return await _sign_in(channel, credentials["username"], credentials["password"], ["READ", "WRITE", "ADMIN"])
+    username, password = credentials["username"], credentials["password"]
+    user_id, token = await sign_in(channel, username, password, ["READ", "WRITE", "ADMIN"])
+    return Caller(user_id, username, token, channel)
 
 
 async def _person(admin: Caller, role: str) -> Caller:
     username = f"{role}-{str(uuid7())[-12:]}"
     users = admin.stub(user_service_pb2_grpc.UserServiceStub)
     await users.CreateUser(CreateUserRequest(user=User(username=username, password=PASSWORD)))
-    return await _sign_in(admin.channel, username, PASSWORD, ["READ", "WRITE"])
-
-
-async def _sign_in(channel: grpc.aio.Channel, username: str, password: str, scopes: list[str]) -> Caller:
-    auth = auth_service_pb2_grpc.AuthServiceStub(channel)
-    login = auth.Login(LoginRequest(username=username, password=password))
-    me = await login
-    cookie = dict(await login.initial_metadata())["set-cookie"].partition(";")[0]
-    token = await auth.CreateApiToken(
-        CreateApiTokenRequest(api_token=ApiToken(name="tests", scopes=scopes)),
-        metadata=(("cookie", cookie), ("x-csrf-token", me.csrf_token)),
-    )
-    return Caller(me.user.user_id, token.token, channel)
+    user_id, token = await sign_in(admin.channel, username, PASSWORD, ["READ", "WRITE"])
+    return Caller(user_id, username, token, admin.channel)

@@ -132,7 +132,9 @@ class IngestAttempt:
                 self.acknowledged = True
                 self._buffer.acknowledge(answer.ack.committed_through, answer.ack.ranges)
             case "reject":
-                self._rejects.add(answer.reject, self._channels.name(answer.reject.alias))
+                reject = answer.reject
+                whole = f"batch {reject.seq}"
+                self._rejects.add(reject, self._channels.name(reject.alias) if reject.HasField("alias") else whole)
             case "window":
                 self._buffer.set_window(answer.window)
             case "drain":

@@ -1,6 +1,7 @@
 """What `send` is given, checked: values and times as numpy columns, and how each is written."""
 
 from dataclasses import dataclass
+from operator import index
 from typing import TypeAlias
 
 import numpy as np
@@ -107,7 +108,7 @@ SampleTimes: TypeAlias = RegularTimes | IrregularTimes
 def as_times(count: int, start_ns: int | None, period_ns: int | None, times_ns: ArrayLike | None) -> SampleTimes:
     """Times of `count` samples: either `start_ns` with `period_ns` (needed for more than one sample), or `times_ns`.
 
-    ValueError: neither, both, or another number of them.
+    ValueError: neither, both, or another number of them. TypeError: floats.
     """
     if times_ns is not None and start_ns is None and period_ns is None:
         times = IrregularTimes(as_column(times_ns))  # type: ignore[arg-type] # its own check says what is wrong with floats
@@ -115,5 +116,5 @@ def as_times(count: int, start_ns: int | None, period_ns: int | None, times_ns: 
             raise ValueError(f"{count} samples have {times.count} times")
         return times
     if times_ns is None and start_ns is not None:
-        return RegularTimes(int(start_ns), int(period_ns or 0), count)
+        return RegularTimes(index(start_ns), index(period_ns or 0), count)
     raise ValueError("times are either start_ns and period_ns, or times_ns")

@@ -38,7 +38,7 @@ class Connection:
 
     def __init__(self, endpoint: str, token: str, root_certificates: bytes | None = None):
         target, tls = _parse_endpoint(endpoint)
-        options = _channel_options()
+        options = _channel_options(through_proxy=not target.startswith(("127.", "localhost:", "[::1]:")))
         interceptors = [UnaryCredential(token), StreamCredential(token)]
         if tls:
             credentials = grpc.ssl_channel_credentials(root_certificates)
@@ -105,7 +105,7 @@ def _parse_endpoint(endpoint: str) -> tuple[str, bool]:
     return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}", url.scheme == "https"
 
 
-def _channel_options() -> list[tuple[str, int | str]]:
+def _channel_options(*, through_proxy: bool) -> list[tuple[str, int | str]]:
     return [
         ("grpc.keepalive_time_ms", 20_000),
         ("grpc.keepalive_timeout_ms", 20_000),
@@ -113,6 +113,7 @@ def _channel_options() -> list[tuple[str, int | str]]:
         # beside the streams' own backoff this only keeps one process from hammering a dead address
         ("grpc.initial_reconnect_backoff_ms", 500),
         ("grpc.max_reconnect_backoff_ms", 5_000),
+        ("grpc.enable_http_proxy", int(through_proxy)),  # http_proxy is not meant for this machine itself
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.service_config", service_config()),

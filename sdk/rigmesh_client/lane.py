@@ -94,6 +94,7 @@ class Lane:
         opening = Open()
         opening.CopyFrom(self._opening)
         opening.epoch = self.epoch
+        opening.required_durability = Open.COMMITTED
         opening.oldest_retained_seq = self._buffer.oldest_seq
         return opening
 

@@ -20,13 +20,16 @@ class RejectLog:
         self._on_reject = on_reject
         self._logged: set[tuple[int, str]] = set()
 
-    def add(self, reject: Reject, channel: str) -> None:
-        """Keeps one, and hands it to the callback."""
+    def add(self, reject: Reject, what: str) -> None:
+        """Keeps one, and hands it to the callback. `what` names for people what was rejected."""
         self.newest.append(reject)
         self.count += 1
         kind = (reject.alias, reject.reason)
         if kind not in self._logged:
             self._logged.add(kind)
-            log.warning("%s: rejected with %s: %s", channel, reject.reason, reject.message)
+            log.warning("%s: rejected with %s: %s", what, reject.reason, reject.message)
         if self._on_reject:
-            self._on_reject(reject)
+            try:
+                self._on_reject(reject)
+            except Exception:  # a fault in the caller's code must not cost the stream
+                log.exception("on_reject failed")

@@ -64,14 +64,6 @@ class SensorStream:
         open_timeout_s: how long entering tries (NotConnected after that); None = for ever.
         on_reject: called with each Reject; it must not block. The newest are also kept in `rejects`.
         """
-        opening = Open(
-            producer=producer,
-            boot_id=boot_id,
-            clock=Clock(kind=clock),
-            required_durability=Open.COMMITTED,
-            capture_session_id=capture_session_id,
-        )
-        self._producer = producer
         self._checksum = checksum
         self._open_timeout_s = open_timeout_s
         self._channels = ChannelTable(channels)
@@ -80,7 +72,7 @@ class SensorStream:
         self._progress = asyncio.Event()
         self._lane = Lane(
             connection.open_ingest_call,
-            opening,
+            Open(producer=producer, boot_id=boot_id, clock=Clock(kind=clock), capture_session_id=capture_session_id),
             self._buffer,
             self._channels,
             self._rejects,
@@ -152,7 +144,7 @@ class SensorStream:
         await self._until(lambda: self._buffer.oldest_seq > last_seq)
 
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._lane.run(), name=f"rigmesh stream {self._producer}")
+        self._task = asyncio.create_task(self._lane.run(), name="rigmesh stream")
         self._task.add_done_callback(lambda _: self._progress.set())
         try:
             async with asyncio.timeout(self._open_timeout_s):

@@ -62,7 +62,7 @@ def read_credential(rpc: Rpc, metadata: Mapping[str, str]) -> Credential:
 
 
 async def authenticate(db: Connection, rpc: Rpc, credential: Credential) -> Principal:
-    """The principal behind a credential that is in force and of a kind that the RPC takes; Unauthenticated otherwise."""
+    """The principal behind a credential that is in force and of a kind that the RPC takes, else Unauthenticated."""
     if rpc.access.role == Access.PUBLIC:
         return ANONYMOUS
     if credential.token is None:
@@ -83,7 +83,7 @@ def csrf_token(session_id: str, key: bytes) -> str:
 
 
 def check_csrf(principal: Principal, rpc: Rpc, metadata: Mapping[str, str], key: bytes) -> None:
-    """Refuses a change that a foreign page could have made the browser send: cookies come by themselves, headers do not."""
+    """Refuses a change that a foreign page made a browser send: cookies come by themselves, headers do not."""
     if principal.kind is not Kind.SESSION or rpc.read_only:
         return
     expected = csrf_token(principal.credential_id, key)
@@ -110,7 +110,8 @@ async def _api_token(db: Connection, token: tokens.Token) -> Principal | None:
         await cursor.execute(
             """SELECT api_token_id AS credential_id, user_id AS owner_id, secret_hash, is_admin, scopes, project_id
             FROM api_tokens t JOIN users u USING (user_id)
-            WHERE public_id = %s AND revoked_at IS NULL AND coalesce(expires_at > now(), true) AND disabled_at IS NULL""",
+            WHERE public_id = %s AND revoked_at IS NULL AND coalesce(expires_at > now(), true)
+                AND disabled_at IS NULL""",
             (token.public_id,),
         )
         row = _verified(await cursor.fetchone(), token)

@@ -11,7 +11,7 @@ Item = TypeVar("Item")
 
 
 async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[None]]) -> AsyncIterator[Item]:
-    """Passes `messages` on; raises what `admit` raises within RECHECK_S of its first refusal, in the middle of a wait too.
+    """Passes `messages` on; raises what `admit` raises within RECHECK_S of its first refusal, also in mid-wait.
 
     While the database does not answer, the stream goes on: revocation waits for it.
     """

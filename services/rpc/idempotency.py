@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same key and request get the stored answer, whatever happened to the first one's caller.
 
-The lock comes first, on the credential: a copy that is still running is told at once and holds no connection. Record and
-effect are in one transaction. The hash is over what the client sent, before anything is filled in.
+The lock comes first, on the credential: a copy of a call that is still running is told at once and holds no connection.
+Record and effect are in one transaction. The hash is over what the client sent, before anything is filled in.
 """
 
 import hashlib

@@ -37,10 +37,13 @@ async def authorise(db: Connection, rpc: Rpc, principal: Principal, request: Mes
     _check_scope(rpc, principal)
     if rpc.access.role == Access.ADMIN and not principal.is_admin:
         raise _role_too_low("ADMIN")
+    if rpc.access.role == Access.SENSOR and principal.project_id:
+        await _check_role(db, "EDITOR", principal, "project_id", principal.project_id)
     if request is not None and rpc.access.role in (Access.VIEWER, Access.EDITOR, Access.OWNER):
         for path in rpc.access.resource:
             for resource_id in addressed(request, path):
-                await _check_role(db, rpc, principal, path.rpartition(".")[2], resource_id)
+                needed = Access.Role.Name(rpc.access.role)
+                await _check_role(db, needed, principal, path.rpartition(".")[2], resource_id)
 
 
 def addressed(request: Message, path: str) -> list[str]:
@@ -74,12 +77,11 @@ def _needed_scope(rpc: Rpc) -> str:
     return special or ("READ" if rpc.read_only else "WRITE")
 
 
-async def _check_role(db: Connection, rpc: Rpc, principal: Principal, field: str, resource_id: str) -> None:
+async def _check_role(db: Connection, needed: str, principal: Principal, field: str, resource_id: str) -> None:
     # ROLE_ON is keyed by singular names: "project_ids" names several projects.
     key = field.removesuffix("s")
     cursor = await db.execute(ROLE_ON[key], {"id": resource_id, "user": principal.user_id})
     row = await cursor.fetchone()
-    needed = Access.Role.Name(rpc.access.role)
     if row is None:
         raise not_found(key.removesuffix("_id"), resource_id)
     if RANK[row[0]] < RANK[needed]:

@@ -2,6 +2,7 @@
 
 import grpc
 import psycopg
+import psycopg.errors as pg
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -9,8 +10,8 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from google.rpc.status_pb2 import Status
 from psycopg_pool import PoolTimeout, TooManyRequests
 
-from rigmesh.v1.error_reason_pb2 import ALREADY_EXISTS, INTERNAL, INVALID_FIELDS, TIMEOUT, UNAVAILABLE
-from services.errors import AlreadyExists, DeadlineExceeded, InvalidArgument, RigmeshError, Unavailable
+from rigmesh.v1.error_reason_pb2 import ALREADY_EXISTS, CONFLICT, INTERNAL, INVALID_FIELDS, TIMEOUT, UNAVAILABLE
+from services.errors import Aborted, AlreadyExists, DeadlineExceeded, InvalidArgument, RigmeshError, Unavailable
 
 DOMAIN = "rigmesh"
 
@@ -27,15 +28,17 @@ def translate(error: BaseException) -> RigmeshError:
     match error:
         case RigmeshError():
             return error
-        case psycopg.errors.UniqueViolation() if error.diag.constraint_name in UNIQUE:
+        case pg.UniqueViolation() if error.diag.constraint_name in UNIQUE:
             resource, field = UNIQUE[error.diag.constraint_name]
             return AlreadyExists(
                 ALREADY_EXISTS,
                 f"a {resource} with this {field} exists",
                 metadata={"resource": resource, "field": field},
             )
-        case psycopg.errors.QueryCanceled() | TimeoutError():
+        case pg.QueryCanceled() | TimeoutError():
             return DeadlineExceeded(TIMEOUT, "the call took longer than allowed")
+        case pg.DeadlockDetected() | pg.SerializationFailure() | pg.LockNotAvailable():
+            return Aborted(CONFLICT, "another call changed the same things at this moment", retry_after_s=0.2)
         case psycopg.DataError():
             return InvalidArgument(INVALID_FIELDS, "a value is outside of what can be stored")
         case psycopg.OperationalError() | PoolTimeout() | TooManyRequests() | psycopg.InterfaceError():

@@ -59,8 +59,10 @@ class Bindings:
             return False
         async with self._pool.connection() as db:
             await db.execute(
-                """INSERT INTO channel_losses (channel_id, clock_id, from_ns, to_ns, count, reason, capture_session_id, received_at)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (channel_id, clock_id, from_ns, to_ns) DO NOTHING""",
+                """INSERT INTO channel_losses
+                    (channel_id, clock_id, from_ns, to_ns, count, reason, capture_session_id, received_at)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+                ON CONFLICT (channel_id, clock_id, from_ns, to_ns) DO NOTHING""",
                 (
                     channel.channel_id,
                     clock_id,

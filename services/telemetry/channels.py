@@ -107,9 +107,11 @@ async def _running_session(db: Connection, scope: Scope, sensor_id: str) -> str:
 
 async def _channel(db: Connection, sensor_id: str, session: str, binding: ChannelBinding) -> Channel:
     await db.execute(
-        """INSERT INTO channels AS c (sensor_id, signal, unit, period_ns) VALUES (%(sensor)s, %(signal)s, %(unit)s, %(period)s)
-        ON CONFLICT (sensor_id, signal) DO UPDATE
-        SET unit = coalesce(nullif(excluded.unit, ''), c.unit), period_ns = coalesce(nullif(excluded.period_ns, 0), c.period_ns)
+        """INSERT INTO channels AS c (sensor_id, signal, unit, period_ns)
+        VALUES (%(sensor)s, %(signal)s, %(unit)s, %(period)s)
+        ON CONFLICT (sensor_id, signal) DO UPDATE SET
+            unit = coalesce(nullif(excluded.unit, ''), c.unit),
+            period_ns = coalesce(nullif(excluded.period_ns, 0), c.period_ns)
         WHERE excluded.unit NOT IN ('', c.unit) OR excluded.period_ns NOT IN (0, c.period_ns)""",
         {"sensor": sensor_id, "signal": binding.signal, "unit": binding.unit, "period": binding.period_ns},
     )
@@ -117,8 +119,8 @@ async def _channel(db: Connection, sensor_id: str, session: str, binding: Channe
         """SELECT channel_id, unit, value_type, coalesce(
                 (SELECT conversion_profile_id FROM session_profiles
                  WHERE capture_session_id = %s AND session_profiles.sensor_id = c.sensor_id),
-                (SELECT conversion_profile_id FROM channel_profiles p WHERE p.channel_id = c.channel_id AND valid @> now()
-                 ORDER BY channel_profile_id DESC LIMIT 1))
+                (SELECT conversion_profile_id FROM channel_profiles p
+                 WHERE p.channel_id = c.channel_id AND valid @> now() ORDER BY channel_profile_id DESC LIMIT 1))
         FROM channels c WHERE sensor_id = %s AND signal = %s""",
         (session or None, sensor_id, binding.signal),
     )

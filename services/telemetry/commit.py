@@ -1,7 +1,7 @@
 """The group commit: one READ COMMITTED transaction that stores batches of many streams, or nothing of them.
 
-Locks are always taken in this order, and by id: lanes, sessions, session_channels, channels. So two commits never wait for
-each other in a circle. A lane that is locked elsewhere is skipped: its batches wait for the next group.
+Locks are always taken in this order, and by id: lanes, sessions, session_channels, channels. So two commits never wait
+for each other in a circle. A lane that is locked elsewhere is skipped: its batches wait for the next group.
 """
 
 from collections.abc import Iterable, Sequence
@@ -138,8 +138,8 @@ async def _add_to_session_channels(db: Connection, stored: Stored) -> None:
     await db.execute(
         """INSERT INTO session_channels AS c (channel_id, capture_session_id, n, late, first_at, last_at, v_min, v_max,
             last_received_at, last_placed_at)
-        SELECT u.channel_id, u.session, u.n, u.late, to_timestamp(u.first_us / 1e6), to_timestamp(u.last_us / 1e6), u.low, u.high, now(),
-            to_timestamp(u.placed_us / 1e6)
+        SELECT u.channel_id, u.session, u.n, u.late, to_timestamp(u.first_us / 1e6), to_timestamp(u.last_us / 1e6),
+            u.low, u.high, now(), to_timestamp(u.placed_us / 1e6)
         FROM unnest(%s::int[], %s::uuid[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::float8[],
             %s::float8[], %s::bigint[]) AS u (channel_id, session, n, late, first_us, last_us, low, high, placed_us)
         ON CONFLICT (channel_id, capture_session_id) DO UPDATE SET
@@ -185,7 +185,8 @@ async def _refusals(db: Connection, outcome: Outcome) -> tuple[tuple[Refusal, st
 async def _update_lanes(db: Connection, lanes: Sequence[Lane]) -> None:
     await db.execute(
         """UPDATE ingest_lanes l SET received = u.received::int8multirange, fingerprints = u.crcs
-        FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS u (lane_id, received, crcs) WHERE l.lane_id = u.lane_id""",
+        FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS u (lane_id, received, crcs)
+        WHERE l.lane_id = u.lane_id""",
         (
             [lane.lane_id for lane in lanes],
             [to_multirange(lane.received) for lane in lanes],

@@ -1,4 +1,4 @@
-"""Turns a Batch of the wire into a Pending: checks, places on the time axis, encodes. Pure but for the clock it is given."""
+"""Turns a Batch of the wire into a Pending: checks, places on the time axis, encodes. Pure: it is told the time."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Source:
 
 
 def accept(batch: Batch, source: Source, channels: Mapping[int, Channel], received_ns: int) -> Pending:
-    """Everything that can be said of a batch before its commit. What is wrong with it is in `refusals`, never raised."""
+    """All that can be said of a batch before its commit. What is wrong with it is in `refusals`, never raised."""
     samples = batch_samples(batch)
     pending = Pending(batch, source.lane_id, source.holder, 0, source.clock_id, received_ns, batch.ByteSize(), samples)
     if samples > MAX_BATCH_SAMPLES:

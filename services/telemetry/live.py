@@ -1,8 +1,8 @@
 """StreamTelemetry: history from a point, then what is committed, without a seam.
 
-The cursor is the position of a sealed commit. Each step reads, in one snapshot, the next sealed commits and their blocks;
-nothing is held for slow readers, who just take their steps later. The history's snapshot may hold commits that are not
-sealed yet: they are named in the cursor, and left out when their turn comes.
+The cursor is the position of a sealed commit. Each step reads, in one snapshot, the next sealed commits and their
+blocks; nothing is held for slow readers, who just take their steps later. The history's snapshot may hold commits that
+are not sealed yet: they are named in the cursor, and left out when their turn comes.
 """
 
 import contextlib

@@ -1,7 +1,8 @@
 """Blocks of one channel become one sequence of samples in time order.
 
 Where blocks of one clock hold the same time, the highest (epoch, seq) wins, whatever came first: any order of arrival
-gives the same content. Epochs of a producer have ascending lane ids. Samples of different clocks never shadow each other.
+gives the same content. Epochs of a producer have ascending lane ids. Samples of different clocks never shadow each
+other.
 """
 
 from collections.abc import AsyncIterator, Iterator, Sequence

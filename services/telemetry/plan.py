@@ -36,7 +36,7 @@ class Outcome:
 
 
 def plan(group: Sequence[Pending], lanes: Mapping[int, Lane], sessions: Mapping[str, Session]) -> list[Outcome]:
-    """An outcome for each batch whose lane is locked; the lanes are brought up to date. Others wait for the next group."""
+    """An outcome for each batch whose lane is locked; the lanes are brought up to date. Others wait for the next."""
     return [
         _decide(batch, lanes[batch.lane_id], sessions)
         for batch in sorted(group, key=lambda batch: batch.seq)

@@ -66,11 +66,13 @@ async def seal(db: psycopg.AsyncConnection) -> int:
     """Seals up to BATCH visible commits in one transaction; returns how many."""
     cursor = await db.execute(
         """WITH seen AS (
-            DELETE FROM ingest_commits WHERE commit_id IN (SELECT commit_id FROM ingest_commits ORDER BY commit_id LIMIT %s)
+            DELETE FROM ingest_commits
+            WHERE commit_id IN (SELECT commit_id FROM ingest_commits ORDER BY commit_id LIMIT %s)
             RETURNING commit_id, channel_ids, placed_from, placed_until
         ), last AS (SELECT coalesce(max(position), 0) AS position FROM ingest_commit_seals), sealed AS (
             INSERT INTO ingest_commit_seals (position, commit_id, channel_ids, placed_from, placed_until)
-            SELECT last.position + row_number() OVER (ORDER BY commit_id), commit_id, channel_ids, placed_from, placed_until
+            SELECT last.position + row_number() OVER (ORDER BY commit_id), commit_id, channel_ids, placed_from,
+                placed_until
             FROM seen, last RETURNING 1
         )
         SELECT count(*), CASE WHEN count(*) > 0 THEN pg_notify(%s, '')::text END FROM sealed""",

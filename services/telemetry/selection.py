@@ -1,8 +1,8 @@
 """Which samples a read is about, and which of them the caller may see.
 
-A sample is seen by the members of its project: its session's project, or its sensor's primary project outside of sessions.
-`session_channels` has a row for each (channel, session) that holds samples, written in the transaction of the samples, so
-it decides without a look at the blocks.
+A sample is seen by the members of its project: its session's project, or its sensor's primary project outside of
+sessions. `session_channels` has a row for each (channel, session) that holds samples, written in the transaction of the
+samples, so it decides without a look at the blocks.
 """
 
 from collections.abc import Sequence
@@ -88,7 +88,8 @@ async def _query(db: Connection, user_id: str, request: Selector, names: list[st
                     THEN (c.sensor_id, c.signal) IN (SELECT * FROM unnest(%(sensors)s::uuid[], %(signals)s::text[]))
                     ELSE EXISTS (
                         SELECT FROM session_channels t JOIN capture_sessions s USING (capture_session_id)
-                        WHERE t.channel_id = c.channel_id AND (s.run_id = %(run)s OR s.capture_session_id = %(session)s))
+                        WHERE t.channel_id = c.channel_id
+                            AND (s.run_id = %(run)s OR s.capture_session_id = %(session)s))
                     END
                     AND EXISTS (SELECT FROM sensor_projects JOIN project_members m USING (project_id)
                                 WHERE sensor_id = c.sensor_id AND m.user_id = %(user)s)

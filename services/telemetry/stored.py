@@ -18,9 +18,11 @@ from services.telemetry.selection import SelectedChannel
 from services.telemetry.series import Times, Values
 
 READ = (
-    "channel_id, (extract(epoch FROM placed_at) * 1000000)::bigint AS placed_us, span_ns, start_ns, offset_ns, period_ns, "
-    "lane_id, seq, commit_id, clock_id, n, late, received_at, capture_session_id::text, residuals_i4, residuals_i8, values_f8, values_i8"
+    "channel_id, (extract(epoch FROM placed_at) * 1000000)::bigint AS placed_us, span_ns, start_ns, offset_ns, "
+    "period_ns, lane_id, seq, commit_id, clock_id, n, late, received_at, capture_session_id::text, residuals_i4, "
+    "residuals_i8, values_f8, values_i8"
 )
+QUERY = sql.SQL(f"SELECT {READ} FROM sample_blocks WHERE {{}} ORDER BY placed_at, lane_id, seq")
 FETCH_FIRST, FETCH_MOST = 4, 1000
 FOREVER_NS = 2**63 - 1
 

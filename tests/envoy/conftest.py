@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from edge_calls import DEADLINE_S, Call, call_to
+
 from rigmesh_edge.binary import command
 from rigmesh_edge.render import render
-
 from services.settings import Settings
 
 

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from rigmesh_edge.descriptors import http_rules, services
 from rigmesh_edge.image import build
 from rigmesh_edge.openapi import document

@@ -11,11 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
+
 from rigmesh_edge.binary import command
 from rigmesh_edge.descriptors import descriptor_set, is_stream, role, services
 from rigmesh_edge.render import render
 from rigmesh_edge.routes import routes
-
 from services.settings import Settings
 
 

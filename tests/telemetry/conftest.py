@@ -39,7 +39,9 @@ class Bench:
         samples = [
             sample
             for response in responses[:-1]
-            for sample in zip(response.chunk.time_ns, list(response.chunk.values) or list(response.chunk.integers), strict=True)
+            for sample in zip(
+                response.chunk.time_ns, list(response.chunk.values) or list(response.chunk.integers), strict=True
+            )
         ]
         assert responses[-1].end.samples == len(samples)
         return samples

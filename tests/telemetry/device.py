@@ -31,7 +31,10 @@ class Device:
             code = await self.call.code()
             if code is not grpc.StatusCode.OK:
                 raise grpc.aio.AioRpcError(
-                    code, await self.call.initial_metadata(), await self.call.trailing_metadata(), await self.call.details()
+                    code,
+                    await self.call.initial_metadata(),
+                    await self.call.trailing_metadata(),
+                    await self.call.details(),
                 )
             return None
         return response
@@ -74,4 +77,6 @@ async def opened(
 
 
 def regular(alias: int, start_ns: int, values: Sequence[float], period_ns: int = 1_000_000) -> pb.Series:
-    return pb.Series(alias=alias, regular=pb.Regular(start_ns=start_ns, period_ns=period_ns), doubles=pb.Doubles(values=values))
+    return pb.Series(
+        alias=alias, regular=pb.Regular(start_ns=start_ns, period_ns=period_ns), doubles=pb.Doubles(values=values)
+    )

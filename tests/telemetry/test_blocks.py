@@ -41,9 +41,7 @@ def test_doubles_come_back_bit_by_bit_at_any_times(values: list[float], data: st
 
 @given(integers, st.integers(1, HOUR_NS))
 def test_integers_come_back_whole_at_regular_times(values: list[int], period_ns: int) -> None:
-    series = pb.Series(
-        regular=pb.Regular(start_ns=BASE_NS, period_ns=period_ns), integers=pb.Integers(values=values)
-    )
+    series = pb.Series(regular=pb.Regular(start_ns=BASE_NS, period_ns=period_ns), integers=pb.Integers(values=values))
     time_ns, back = stored(series)
     assert time_ns.tolist() == [BASE_NS + i * period_ns for i in range(len(values))]
     assert back.tolist() == values

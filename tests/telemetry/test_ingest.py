@@ -6,6 +6,7 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
+from tests.factory import make_sensor
 from tests.telemetry.device import opened, regular
 
 
@@ -91,19 +92,19 @@ async def test_content_is_checked_where_the_device_says_its_crc(bench: Any, crc:
 
 
 async def test_a_newer_stream_of_the_lane_ends_the_older(bench: Any) -> None:
-    async with opened(bench.address, bench.token, bench.bind("ax")) as (older, answer):
-        async with opened(bench.address, bench.token, bench.bind("ax"), epoch=answer.epoch) as (newer, _):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await older.next()
-            assert caught.value.code() is grpc.StatusCode.ABORTED
-            assert reason(caught.value) == "SUPERSEDED"
-            await newer.send(batch=pb.Batch(seq=1, series=[regular(1, bench.now_ns, [1.0])]))
-            await newer.acked(1)
+    async with (
+        opened(bench.address, bench.token, bench.bind("ax")) as (older, answer),
+        opened(bench.address, bench.token, bench.bind("ax"), epoch=answer.epoch) as (newer, _),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await older.next()
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        assert reason(caught.value) == "SUPERSEDED"
+        await newer.send(batch=pb.Batch(seq=1, series=[regular(1, bench.now_ns, [1.0])]))
+        await newer.acked(1)
 
 
 async def test_two_tenants_with_one_producer_name_never_meet(bench: Any, rig: Any) -> None:
-    from tests.factory import make_sensor
-
     other = await make_sensor(bench.lab)
     async with (
         opened(bench.address, bench.token, bench.bind("ax")) as (first, _),

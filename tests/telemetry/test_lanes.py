@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ seqs = st.sets(st.integers(1, 60))
 def test_a_lane_holds_exactly_what_was_added_in_any_order(first: set[int], second: set[int]) -> None:
     ranges = merge(merge([], first), second)
     assert {seq for seq in range(70) if contains(ranges, seq)} == first | second
-    assert all(one[1] < other[0] for one, other in zip(ranges, ranges[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(ranges))
 
 
 @given(st.permutations(range(1, 20)))

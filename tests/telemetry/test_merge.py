@@ -52,9 +52,7 @@ def model(blocks: list[StoredBlock], wanted: Range) -> list[tuple[int, float]]:
     for t, _, clock, rank in samples:
         highest[t, clock] = max(rank, highest.get((t, clock), rank))
     return sorted(
-        (t, v)
-        for t, v, clock, rank in samples
-        if rank == highest[t, clock] and wanted.start_ns <= t < wanted.end_ns
+        (t, v) for t, v, clock, rank in samples if rank == highest[t, clock] and wanted.start_ns <= t < wanted.end_ns
     )
 
 

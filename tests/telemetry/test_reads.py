@@ -8,11 +8,9 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
+from rigmesh.v1.project_pb2 import Project
 from rigmesh.v1.project_service_pb2 import CreateProjectRequest
 from rigmesh.v1.project_service_pb2_grpc import ProjectServiceStub
-from rigmesh.v1.project_pb2 import Project
-from rigmesh.v1.run_service_pb2 import AttachSensorRequest
-from rigmesh.v1.run_service_pb2_grpc import RunServiceStub
 from rigmesh.v1.telemetry_service_pb2 import (
     GetLatestRequest,
     GetSeriesRequest,
@@ -21,7 +19,7 @@ from rigmesh.v1.telemetry_service_pb2 import (
     StreamTelemetryRequest,
 )
 from rigmesh.v1.telemetry_service_pb2_grpc import TelemetryServiceStub
-from tests.factory import make_experiment, make_profile, make_run, make_sensor, make_session
+from tests.factory import make_profile
 from tests.telemetry.device import opened, regular
 
 SECOND = 10**9
@@ -46,9 +44,7 @@ async def store(bench: Any, signal: str, batches: list[list[float]], period_ns: 
 
 async def test_a_range_takes_its_start_and_leaves_its_end(bench: Any) -> None:
     await store(bench, "ax", [[0.0, 1.0, 2.0], [3.0, 4.0]])
-    samples = await bench.stored(
-        "ax", start_at=at(bench.now_ns + 1_000_000), end_at=at(bench.now_ns + 4_000_000)
-    )
+    samples = await bench.stored("ax", start_at=at(bench.now_ns + 1_000_000), end_at=at(bench.now_ns + 4_000_000))
     assert [value for _, value in samples] == [1.0, 2.0, 3.0]
 
 
@@ -77,7 +73,7 @@ async def test_a_series_of_many_samples_keeps_what_sticks_out(bench: Any) -> Non
     assert max(series.max) == 1e6
     assert min(series.min) == np.nanmin(values)
     edges = [*series.time_ns, end]
-    index = (np.searchsorted(np.array(edges), bench.now_ns + np.arange(len(values)) * 1_000_000, side="right") - 1)
+    index = np.searchsorted(np.array(edges), bench.now_ns + np.arange(len(values)) * 1_000_000, side="right") - 1
     for bucket in range(len(series.time_ns)):
         inside = values[index == bucket]
         assert series.count[bucket] == len(inside)

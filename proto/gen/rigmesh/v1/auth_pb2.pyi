@@ -137,7 +137,7 @@ class Me(_message.Message):
 
     @_builtins.property
     def projects(self) -> _containers.RepeatedCompositeFieldContainer[_project_pb2.Project]:
-        """The caller's projects with its role in each, by name."""
+        """The caller's projects with its role in each, by name, without descriptions: the first 1000. ListProjects has all."""
 
     @_builtins.property
     def session_expires_at(self) -> _timestamp_pb2.Timestamp:

@@ -77,7 +77,7 @@ class AuthServiceServicer(object):
         """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
         30 minutes after its last use. Every login gives a new session.
         UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-        name within 15 minutes.
+        name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

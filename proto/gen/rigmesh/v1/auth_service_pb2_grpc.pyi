@@ -39,7 +39,7 @@ class AuthServiceStub:
     """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
     30 minutes after its last use. Every login gives a new session.
     UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-    name within 15 minutes.
+    name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]
     """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token."""
@@ -63,7 +63,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
     30 minutes after its last use. Every login gives a new session.
     UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-    name within 15 minutes.
+    name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token."""
@@ -90,7 +90,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
         30 minutes after its last use. Every login gives a new session.
         UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-        name within 15 minutes.
+        name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
         """
 
     @_abc_1.abstractmethod

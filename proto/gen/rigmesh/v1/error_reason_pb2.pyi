@@ -60,6 +60,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ABORTED. A call with the same Idempotency-Key is still running; RetryInfo says when to try again."""
     NO_SESSION: _ErrorReason.ValueType  # 36
     """FAILED_PRECONDITION. The call makes sense only for a session cookie."""
+    CONFLICT: _ErrorReason.ValueType  # 37
+    """ABORTED. Another call changed the same things at the same moment; RetryInfo says when to try again."""
     OPEN_EXPECTED: _ErrorReason.ValueType  # 40
     """FAILED_PRECONDITION. The first frame was not Open, or Open came twice."""
     UNKNOWN_EPOCH: _ErrorReason.ValueType  # 41
@@ -156,6 +158,8 @@ IDEMPOTENCY_KEY_BUSY: ErrorReason.ValueType  # 35
 """ABORTED. A call with the same Idempotency-Key is still running; RetryInfo says when to try again."""
 NO_SESSION: ErrorReason.ValueType  # 36
 """FAILED_PRECONDITION. The call makes sense only for a session cookie."""
+CONFLICT: ErrorReason.ValueType  # 37
+"""ABORTED. Another call changed the same things at the same moment; RetryInfo says when to try again."""
 OPEN_EXPECTED: ErrorReason.ValueType  # 40
 """FAILED_PRECONDITION. The first frame was not Open, or Open came twice."""
 UNKNOWN_EPOCH: ErrorReason.ValueType  # 41

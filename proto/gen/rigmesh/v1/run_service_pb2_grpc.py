@@ -92,7 +92,7 @@ class RunServiceServicer(object):
         """Changes a run. A change of `status` goes through the state machine: RUNNING sets started_at, SUCCEEDED and FAILED
         set ended_at; naming the present status changes nothing.
         FAILED_PRECONDITION: a transition that is not allowed (the metadata names the allowed ones), an end while a capture
-        session is DRAFT, RUNNING or BACKFILLING (the metadata names them), or a change of an ARCHIVED run.
+        session is DRAFT, RUNNING or BACKFILLING (the metadata names the first 20), or a change of an ARCHIVED run.
         INVALID_ARGUMENT: an unknown or output-only field in the mask, a mask that names nothing to change, or an id in the
         body that differs from the path.
         """
