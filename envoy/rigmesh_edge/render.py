@@ -31,7 +31,7 @@ _HSTS = {"strict-transport-security": "max-age=31536000"}
 def render(settings: Settings, folder: Path) -> Path:
     """Writes all that Envoy reads into `folder`, readable by any user, and returns the path of its configuration.
 
-    ValueError: an upstream that is not host:port, or half of the TLS settings. OSError: a file cannot be read.
+    ValueError: an upstream that is not host:port. OSError: a file cannot be read.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,6 @@ def _reachable(bind: str) -> str:
 def _tls_files(settings: Settings) -> tuple[Path, Path] | None:
     if settings.tls_cert and settings.tls_key:
         return settings.tls_cert.resolve(), settings.tls_key.resolve()
-    if settings.tls_cert or settings.tls_key:
-        raise ValueError("RIGMESH_TLS_CERT and RIGMESH_TLS_KEY go together: only one of them is set")
     return None
 
 

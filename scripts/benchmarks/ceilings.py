@@ -1,29 +1,95 @@
-"""What the database alone can take: bare binary COPY over two connections, everything encoded beforehand."""
+"""What the database alone can take: bare binary COPY over as many connections as the product writes with."""
 
-import numpy as np
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from itertools import count, repeat
+from uuid import uuid4
 
-# The same definition as the product's table, taken from its catalog.
-BLOCKS = """CREATE TABLE bench_copy (LIKE sample_blocks INCLUDING ALL);
-    SELECT create_hypertable('bench_copy', 'placed_at', chunk_time_interval => interval '7 days',
-        create_default_indexes => false)"""
-# As lean as one row per sample can be and still say what a block says of a sample.
-ROWS = """CREATE TABLE bench_copy (placed_at timestamptz NOT NULL, device_ns bigint NOT NULL,
-        value double precision NOT NULL, channel_id int NOT NULL, session_id int NOT NULL);
-    SELECT create_hypertable('bench_copy', 'placed_at', chunk_time_interval => interval '7 days',
-        create_default_indexes => false);
-    CREATE INDEX ON bench_copy (channel_id, placed_at DESC)"""
-ROW_COLUMNS = "placed_at, device_ns, value, channel_id, session_id"
-ROW = np.dtype(
-    [("fields", ">i2")]
-    + [
-        field
-        for name, kind in (
-            ("placed_us", ">i8"),
-            ("device_ns", ">i8"),
-            ("value", ">f8"),
-            ("channel_id", ">i4"),
-            ("session_id", ">i4"),
-        )
-        for field in ((f"{name}_bytes", ">i4"), (name, kind))
-    ]
-)
+import psycopg
+
+from scripts.benchmarks import rows
+from scripts.benchmarks.rig import STREAMS, Rig
+from scripts.benchmarks.walk import Walk
+from services.telemetry.blocks import COLUMNS, COPY_HEADER, COPY_TRAILER, Origin, encode, row_head
+from services.telemetry.series import Samples
+from services.telemetry.writer import GROUP_BYTES, WRITERS
+
+# The product's own definition, taken from the catalog.
+BLOCKS_TABLE = "CREATE TABLE bench_copy (LIKE sample_blocks INCLUDING ALL)"
+HYPERTABLE = """SELECT create_hypertable('bench_copy', 'placed_at', chunk_time_interval => interval '7 days',
+    create_default_indexes => false)"""
+
+
+async def block_copy(rig: Rig, seconds: float, *, series_samples: int) -> dict[str, float]:
+    """Samples a second as blocks that were encoded beforehand."""
+    groups = [repeat(_block_group(channels, series_samples)) for channels in _channels()]
+    return {"rate": await _copy_rate(rig, seconds, BLOCKS_TABLE, COLUMNS, "sum(n)", groups)}
+
+
+async def row_copy(rig: Rig, seconds: float) -> dict[str, float]:
+    """Samples a second as one row each."""
+    groups = [rows.groups(channels, GROUP_BYTES) for channels in _channels()]
+    return {"rate": await _copy_rate(rig, seconds, rows.TABLE, rows.COLUMNS, "count(*)", groups)}
+
+
+async def _copy_rate(
+    rig: Rig, seconds: float, table: str, columns: str, counting: str, groups: Sequence[Iterator[bytes]]
+) -> float:
+    await rig.db.execute(f"{table}; {HYPERTABLE}".encode())
+    try:
+        async with AsyncExitStack() as stack:
+            connections = [
+                await stack.enter_async_context(await psycopg.AsyncConnection.connect(rig.database)) for _ in groups
+            ]
+            for db, payloads in zip(connections, groups, strict=True):
+                await _copy(db, columns, next(payloads))  # the first one makes the chunk
+            before = await _count(rig.db, counting)
+            started_s = time.perf_counter()
+            async with asyncio.TaskGroup() as tasks:
+                for db, payloads in zip(connections, groups, strict=True):
+                    tasks.create_task(_copy_until(db, columns, payloads, started_s + seconds))
+            elapsed_s = time.perf_counter() - started_s
+        return (await _count(rig.db, counting) - before) / elapsed_s
+    finally:
+        await rig.db.execute("DROP TABLE bench_copy")
+
+
+async def _copy_until(db: psycopg.AsyncConnection, columns: str, payloads: Iterator[bytes], until_s: float) -> None:
+    while time.perf_counter() < until_s:
+        await _copy(db, columns, next(payloads))
+
+
+async def _copy(db: psycopg.AsyncConnection, columns: str, payload: bytes) -> None:
+    command = f"COPY bench_copy ({columns}) FROM STDIN (FORMAT binary)".encode()
+    async with db.transaction(), db.cursor() as cursor, cursor.copy(command) as copy:
+        await copy.write(payload)
+
+
+async def _count(db: psycopg.AsyncConnection, counting: str) -> int:
+    (number,) = await anext(await db.execute(f"SELECT {counting} FROM bench_copy".encode()))
+    return int(number)
+
+
+def _channels() -> list[range]:
+    """Channel numbers by connection."""
+    return [range(first, STREAMS, WRITERS) for first in range(WRITERS)]
+
+
+def _block_group(channels: Sequence[int], series_samples: int) -> bytes:
+    """About as much as the product commits at once, in COPY's form."""
+    start_ns = time.time_ns() - 10**9 * 86_400
+    walks = {channel: Walk(channel, series_samples, start_ns) for channel in channels}
+    session_id = str(uuid4())
+    parts, size = [COPY_HEADER], 0
+    for number in count():
+        for channel, walk in walks.items():
+            times_ns, values = walk.series(number)
+            origin = Origin(channel, session_id, channel, number + 1, 1, 0, start_ns)
+            row = row_head(1, False) + encode(origin, Samples(times_ns, values, None)).row
+            parts.append(row)
+            size += len(row)
+        if size >= GROUP_BYTES:
+            return b"".join((*parts, COPY_TRAILER))
+    raise AssertionError("counting does not end")

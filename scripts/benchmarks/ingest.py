@@ -3,6 +3,7 @@
 import asyncio
 
 import numpy as np
+import psycopg
 
 from scripts.benchmarks.load import Load, Sent, send
 from scripts.benchmarks.rig import BenchError, Rig
@@ -12,7 +13,7 @@ async def rate(rig: Rig, seconds: float, *, series_samples: int, through_envoy: 
     """Committed samples a second, as fast as the server takes them."""
     session_id = await rig.new_session()
     sent = await _send(rig, Load(_endpoint(rig, through_envoy), rig.tokens, session_id, series_samples, seconds))
-    return {"rate": await committed_samples(rig, session_id, sent) / sent.elapsed_s}
+    return {"rate": await committed_samples(rig.db, session_id, sent) / sent.elapsed_s}
 
 
 async def ack_latency(rig: Rig, seconds: float, *, series_samples: int) -> dict[str, float]:
@@ -21,14 +22,14 @@ async def ack_latency(rig: Rig, seconds: float, *, series_samples: int) -> dict[
     batches_per_s = top / 2 / series_samples / len(rig.tokens)
     session_id = await rig.new_session()
     sent = await _send(rig, Load(rig.direct, rig.tokens, session_id, series_samples, seconds, batches_per_s))
-    await committed_samples(rig, session_id, sent)
+    await committed_samples(rig.db, session_id, sent)
     p50, p99 = np.percentile(sent.ack_latencies_s, [50, 99]) * 1e3
     return {"p50": float(p50), "p99": float(p99)}
 
 
-async def committed_samples(rig: Rig, session_id: str, sent: Sent) -> int:
+async def committed_samples(db: psycopg.AsyncConnection, session_id: str, sent: Sent) -> int:
     """Samples of a session, counted in the database. BenchError: not those that were acknowledged."""
-    cursor = await rig.db.execute(
+    cursor = await db.execute(
         "SELECT coalesce(sum(n), 0)::bigint FROM sample_blocks WHERE capture_session_id = %s", (session_id,)
     )
     (stored,) = await anext(cursor)

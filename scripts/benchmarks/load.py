@@ -36,7 +36,7 @@ class Sent:
 
 
 def send(load: Load) -> Sent:
-    """Sends for the given time and waits for the acks. Raises what the SDK raises; TimeoutError: the acks do not come."""
+    """Sends for the given time and waits for the acks. Raises what the SDK raises; TimeoutError: no acks."""
     return asyncio.run(_send(load))
 
 

@@ -6,9 +6,9 @@ import shutil
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -50,9 +50,9 @@ class Rig:
     connection: Connection
     run_id: str
     tokens: tuple[str, ...]
-    database_url: str
+    database: str
+    """As the superuser, like `db`, which is in autocommit."""
     db: psycopg.AsyncConnection
-    """As the superuser, in autocommit."""
     load_process: ProcessPoolExecutor
 
     async def new_session(self) -> str:
@@ -69,21 +69,23 @@ async def started(folder: Path) -> AsyncIterator[Rig]:
     envoy = f"http://127.0.0.1:{settings.http_port}"
     context = get_context("spawn")  # a fork would inherit gRPC's threads as they stand
     async with running(settings), existing(folder) as url:
+        database = make_conninfo(url, user=SUPERUSER)
         token = (await create_tokens(envoy, _admin(folder))).write
         async with (
             connect(envoy, token) as connection,
-            await psycopg.AsyncConnection.connect(make_conninfo(url, user=SUPERUSER), autocommit=True) as db,
+            await psycopg.AsyncConnection.connect(database, autocommit=True) as db,
         ):
             run_id, tokens = await _make_run(connection)
             with ProcessPoolExecutor(1, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as load_process:
                 direct = f"http://127.0.0.1:{settings.role_grpc_port('telemetry')}"
-                yield Rig(direct, envoy, connection, run_id, tokens, url, db, load_process)
+                yield Rig(direct, envoy, connection, run_id, tokens, database, db, load_process)
 
 
-@asynccontextmanager
-async def temporary_folder() -> AsyncIterator[Path]:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """On a disk: Debian 13 has /tmp in memory, where fsync costs nothing."""
-    with tempfile.TemporaryDirectory(prefix="rigmesh-bench-", dir=os.environ.get("TMPDIR", "/var/tmp")) as name:
+    parent = os.environ.get("TMPDIR", "/var/tmp")  # noqa: S108 - the folder in it has a random name
+    with tempfile.TemporaryDirectory(prefix="rigmesh-bench-", dir=parent) as name:
         folder = Path(name)
         folder.chmod(0o755)  # so that the user who runs PostgreSQL can enter it
         yield folder

@@ -49,6 +49,7 @@ async def _serves(stub: health_pb2_grpc.HealthStub) -> bool:
 def _channel(address: str, tls_cert: Path | None) -> grpc.aio.Channel:
     # gRPC's own growing pauses between attempts are meant for networks.
     options: list[tuple[str, int | str]] = [
+        ("grpc.enable_http_proxy", 0),  # an http_proxy in the environment is not for this machine's own servers
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),
     ]

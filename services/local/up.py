@@ -96,7 +96,7 @@ async def _servers(settings: Settings, stop: Stop, report: Report) -> AsyncItera
     envoy = _child("Envoy", envoy_command(config), logs, environment, stop, report)
     # Envoy outlives the roles at the stop: their last acks go through it.
     async with supervised(envoy), supervised(*roles.values()):
-        tls = settings.tls_cert if settings.tls_key else None
+        tls = settings.tls_cert
         for role, child in roles.items():
             await wait_until_serving(
                 child, address(settings.bind, settings.role_grpc_port(role)), tls, logs / f"{role}.log"
@@ -133,7 +133,7 @@ def _raise_open_files() -> None:
 
 
 def _addresses(settings: Settings) -> str:
-    scheme = "https" if settings.tls_cert and settings.tls_key else "http"
+    scheme = "https" if settings.tls_cert else "http"
     lines = [f"ready: REST, SSE and gRPC at {scheme}://{address(settings.bind, settings.http_port)}"]
     for role in ROLES:
         direct, metrics = (

@@ -66,11 +66,6 @@ def test_envoy_accepts_what_is_rendered_with_tls(tmp_path, certificate):
     assert "strict-transport-security" in config.read_text(encoding="utf-8")
 
 
-def test_half_of_tls_is_refused(tmp_path, certificate):
-    with pytest.raises(ValueError, match="RIGMESH_TLS_KEY"):
-        render(settings(tls_cert=certificate["tls_cert"]), tmp_path)
-
-
 @pytest.mark.parametrize(
     "upstream", ["control", "control:", ":50051", "control:0", "user@control:50051", "a:1/b", "a:65536"]
 )
