@@ -32,6 +32,7 @@ from services.experiments import service as experiments
 from services.instance_key import load_or_create
 from services.logs import configure_logs
 from services.projects import service as projects
+from services.rpc.admission import Admission
 from services.rpc.last_use import open_last_use
 from services.rpc.pipeline import Pipeline
 from services.runs import service as runs
@@ -90,7 +91,7 @@ async def serve(role: str, settings: Settings) -> None:
         await stack.enter_async_context(admin_server(settings.bind, settings.role_admin_port(role), pools))
         last_use = await stack.enter_async_context(open_last_use(pools.write))
         slices = await _slices(role, settings, pools, stack, stopping)
-        pipeline = Pipeline(pools, instance_key, last_use.note)
+        pipeline = Pipeline(Admission(pools, instance_key, last_use.note))
         await stack.enter_async_context(_grpc_server(role, settings, pipeline, slices))
         await stopping.wait()
 

@@ -40,7 +40,7 @@ async def lock(db: Connection, credential_hash: bytes, rpc: Rpc, key: str) -> No
         raise _busy()
 
 
-async def replay(call: Call, rpc: Rpc, key: str, request: Message) -> Message | None:
+async def replay(call: Call, rpc: Rpc, key: str, digest: bytes) -> Message | None:
     """The stored answer, or None for a new key. FailedPrecondition when the key came with another request."""
     cursor = await call.db.execute(
         f"""SELECT request_hash, response FROM idempotency_keys
@@ -50,12 +50,12 @@ async def replay(call: Call, rpc: Rpc, key: str, request: Message) -> Message | 
     row = await cursor.fetchone()
     if row is None:
         return None
-    if row[0] != _request_hash(request):
+    if row[0] != digest:
         raise FailedPrecondition(IDEMPOTENCY_KEY_REUSED, "this Idempotency-Key was used with another request")
     return rpc.response.FromString(_decrypt(call, row[1]) if rpc.access.returns_secret else row[1])
 
 
-async def store(call: Call, rpc: Rpc, key: str, request: Message, response: Message) -> None:
+async def store(call: Call, rpc: Rpc, key: str, digest: bytes, response: Message) -> None:
     """Keeps the answer. An expired record of the same key is replaced.
 
     Aborted, with the call's effect, when the caller used the key at the same time with another credential: the lock was
@@ -71,7 +71,7 @@ async def store(call: Call, rpc: Rpc, key: str, request: Message, response: Mess
             call.principal.name,
             rpc.method,
             key,
-            _request_hash(request),
+            digest,
             _encrypt(call, data) if rpc.access.returns_secret else data,
         ),
     )
@@ -83,7 +83,8 @@ def _busy() -> Aborted:
     return Aborted(IDEMPOTENCY_KEY_BUSY, "a call with this Idempotency-Key is still running", retry_after_s=0.5)
 
 
-def _request_hash(request: Message) -> bytes:
+def request_hash(request: Message) -> bytes:
+    """Identifies what the client sent; to be taken before a handler sees the request."""
     return hashlib.sha256(request.SerializeToString(deterministic=True)).digest()
 
 

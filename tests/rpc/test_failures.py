@@ -22,6 +22,7 @@ from rigmesh.v1.project_service_pb2_grpc import ProjectServiceStub
 from services.db.pool import open_pools
 from services.projects import queries
 from services.projects import service as projects
+from services.rpc.admission import Admission
 from services.rpc.call import Call
 from services.rpc.pipeline import Pipeline
 from services.settings import Settings
@@ -67,7 +68,7 @@ class LoopServer:
 
     async def _open(self, database_url: str) -> grpc.aio.Server:
         pools = await self._stack.enter_async_context(open_pools(Settings(), database_url))
-        self.pipeline = Pipeline(pools, b"k" * 32, lambda principal: None)
+        self.pipeline = Pipeline(Admission(pools, b"k" * 32, lambda principal: None))
         return grpc.aio.server()
 
     def add(self, slice_: object) -> None:
