@@ -1,4 +1,4 @@
-"""The way in and the way out of a call: who may come in is decided here, and what a refused or failed call leaves behind."""
+"""The way in and the way out of a call: who may come in is decided here, and what a failed call leaves behind."""
 
 import re
 from collections.abc import Callable, Mapping
