@@ -11,7 +11,7 @@ from scripts.benchmarks.measuring import Result
 
 def print_table(console: Console, results: Sequence[Result]) -> None:
     """One line a case: median, lowest and highest run, ratio to the baseline."""
-    table = Table(box=SIMPLE, collapse_padding=True)
+    table = Table(box=SIMPLE, collapse_padding=True, pad_edge=False)
     table.add_column("case", no_wrap=True)
     for heading in ("median", "spread", "ratio"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -23,11 +23,9 @@ def print_table(console: Console, results: Sequence[Result]) -> None:
         table.add_row(
             result.case, f"{result.value / scale:.2f} {unit}", f"{low:.2f}–{high:.2f}", ratio, result.baseline
         )
-    table.caption = "M/s and k/s: million and thousand samples a second; of ceiling_grpc_echo: messages"
+    table.caption = "M/s: million samples a second; k/s: thousand messages a second"
     console.print(table)
 
 
 def _scale(result: Result) -> tuple[float, str]:
-    if result.unit == "ms":
-        return 1, "ms"
-    return (1e6, "M/s") if result.value >= 1e6 else (1e3, "k/s")
+    return {"samples/s": (1e6, "M/s"), "messages/s": (1e3, "k/s"), "ms": (1, "ms")}[result.unit]

@@ -35,6 +35,8 @@ def translate(error: BaseException) -> RigmeshError:
                 f"a {resource} with this {field} exists",
                 metadata={"resource": resource, "field": field},
             )
+        case pg.IdleInTransactionSessionTimeout():
+            return DeadlineExceeded(TIMEOUT, "the reader paused for more than a minute")
         case pg.QueryCanceled() | TimeoutError():
             return DeadlineExceeded(TIMEOUT, "the call took longer than allowed")
         case pg.DeadlockDetected() | pg.SerializationFailure() | pg.LockNotAvailable():

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
-from rigmesh.v1.error_reason_pb2 import ALIAS_TAKEN, TOO_MANY_ALIASES, ErrorReason
+from rigmesh.v1.error_reason_pb2 import ALIAS_TAKEN, TOO_MANY_ALIASES, WRONG_VALUE_TYPE, ErrorReason
 from rigmesh.v1.telemetry_ingest_service_pb2 import TelemetryIngestResponse
 from services.db.pool import Pool
-from services.telemetry.batches import Channel
+from services.telemetry.batches import Channel, Pending
 from services.telemetry.channels import BindingError, Scope, bind, claim_value_type
 from services.telemetry.intake import value_type
 
@@ -43,14 +43,19 @@ class Bindings:
                     bound.append(_bound(channel))
         return bound, rejected
 
-    async def settle_types(self, batch: pb.Batch) -> None:
-        """Gives channels without a value type that of their first samples."""
-        for series in batch.series:
-            channel = self.channels.get(series.alias)
-            if channel is not None and channel.value_type is None and series.WhichOneof("values"):
+    async def settle_types(self, pending: Pending) -> None:
+        """Gives channels without a value type that of their first samples; another stream may have been faster."""
+        for accepted in list(pending.accepted):
+            channel = self.channels[accepted.series.alias]
+            given = value_type(accepted.series)
+            if channel.value_type is None:
                 async with self._pool.connection() as db:
-                    settled = await claim_value_type(db, channel.channel_id, value_type(series))
-                self.channels[series.alias] = replace(channel, value_type=settled)
+                    settled = await claim_value_type(db, channel.channel_id, given)
+                channel = self.channels[channel.alias] = replace(channel, value_type=settled)
+            if channel.value_type != given:
+                pending.accepted.remove(accepted)
+                text = f"the channel holds {channel.value_type} values"
+                pending.refusals.append(accepted.refuse(WRONG_VALUE_TYPE, text))
 
     async def note_loss(self, loss: pb.Loss, clock_id: int) -> bool:
         """Keeps what a device says it lost, once however often it is told; False for an unknown alias."""

@@ -73,9 +73,9 @@ class IngestService:
             clock_id = await open_clock(db, scope, request.upload_id, "", request.clock.kind)
         _, rejected = await bindings.bind_each(request.channels)
         _refuse_ambiguous(rejected)
-        await bindings.settle_types(request.batch)
         source = Source(lane.lane_id, None, clock_id, request.clock.kind == pb.Clock.MONOTONIC)
         pending = accept(request.batch, source, bindings.channels, time.time_ns())
+        await bindings.settle_types(pending)
         await self._writers.put(pending)
         verdict = await pending.done
         totals = pb.IngestTotals(

@@ -10,7 +10,6 @@ from rigmesh.v1.error_reason_pb2 import (
     TIME_SPAN_TOO_WIDE,
     TOO_MANY_SAMPLES,
     UNKNOWN_ALIAS,
-    WRONG_VALUE_TYPE,
     ErrorReason,
 )
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
@@ -75,8 +74,6 @@ def _take(pending: Pending, series: Series, channel: Channel | None, offset_ns: 
 def _encoded(pending: Pending, series: Series, samples: Samples, channel: Channel | None, offset_ns: int) -> Accepted:
     if channel is None:
         raise BadSeriesError(UNKNOWN_ALIAS, f"alias {series.alias} is not bound")
-    if channel.value_type not in (None, value_type(series)):
-        raise BadSeriesError(WRONG_VALUE_TYPE, f"the channel holds {channel.value_type} values")
     first, last = int(samples.time_ns.min()) + offset_ns, int(samples.time_ns.max()) + offset_ns
     if first < 0 or last > pending.received_ns + FUTURE_NS:
         raise BadSeriesError(TIME_OUT_OF_RANGE, "a time lies before 1970 or more than a day in the future")

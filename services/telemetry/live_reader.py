@@ -56,7 +56,7 @@ class LiveReader:
             async with snapshot(self._call.pools.read) as db:
                 await self._select(db)
             return
-        async with snapshot(self._call.pools.read) as db:
+        async with snapshot(self._call.pools.scan) as db:
             self._cursor = await cursor_now(db)
             channels, converters = await self._select(db)
             if self._request.HasField("start_at"):

@@ -44,7 +44,7 @@ class TelemetryService:
     async def QueryTelemetry(self, request: QueryTelemetryRequest, call: Call) -> AsyncIterator[QueryTelemetryResponse]:
         samples = chunks = 0
         wanted = _range(request)
-        async with snapshot(call.pools.read) as db:
+        async with snapshot(call.pools.scan) as db:
             channels = await select_channels(db, call.principal.user_id, request)
             converters = await converters_for(db, channels, request.view)
             async for chunk in query_chunks(db, channels, converters, wanted):

@@ -53,13 +53,22 @@ class Seals:
 
     async def _lead(self) -> None:
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as db:
-            await db.execute("SELECT pg_advisory_lock(%s)", (LEADER_LOCK,))
+            await _become_leader(db)
             await db.execute(f"LISTEN {COMMITTED_CHANNEL}")
             while True:
                 while await seal(db) == BATCH:
                     continue
                 async for _ in db.notifies(timeout=POLL_S, stop_after=1):
                     pass
+
+
+async def _become_leader(db: psycopg.AsyncConnection) -> None:
+    # Asked again and again: one that blocks in pg_advisory_lock holds a snapshot, and with it back every VACUUM.
+    while True:
+        cursor = await db.execute("SELECT pg_try_advisory_lock(%s)", (LEADER_LOCK,))
+        if await cursor.fetchone() == (True,):
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def seal(db: psycopg.AsyncConnection) -> int:

@@ -45,7 +45,7 @@ class IngestStream:
         self._totals = pb.IngestTotals()
         self._outbox: deque[TelemetryIngestResponse] = deque()
         self._finished: TelemetryIngestResponse | None = None
-        self._ack_due = False
+        self._ack_due = self._draining = False
         self._error: RigmeshError | None = None
         self._in_flight = self._in_flight_bytes = 0
         self._changed = Wakeup()
@@ -66,9 +66,7 @@ class IngestStream:
         drain = asyncio.create_task(self._drain(reader, stopping))
         try:
             while True:
-                await self._changed.until(
-                    lambda: self._outbox or self._ack_due or self._error or (reader.done() and not self._in_flight)
-                )
+                await self._changed.until(lambda: self._outbox or self._ack_due or self._error or self._is_over(reader))
                 while self._outbox:
                     yield self._outbox.popleft()
                 if self._ack_due:
@@ -77,7 +75,7 @@ class IngestStream:
                 if self._error is not None:
                     raise self._error
                 self._changed.notify()  # there is room in the outbox
-                if reader.done() and not self._in_flight and not self._outbox:
+                if self._is_over(reader) and not self._outbox:
                     break
             if not reader.cancelled():
                 reader.result()
@@ -86,6 +84,10 @@ class IngestStream:
         finally:
             reader.cancel()
             drain.cancel()
+
+    def _is_over(self, reader: asyncio.Task[None]) -> bool:
+        # A draining stream ends by the error that says so.
+        return reader.done() and not self._in_flight and not self._draining
 
     async def _read(self, requests: AsyncIterator[TelemetryIngestRequest]) -> None:
         try:
@@ -125,8 +127,8 @@ class IngestStream:
             raise InvalidArgument(
                 INVALID_FIELDS, "batch.seq must be from 1 to 2^63 - 1", fields={"batch.seq": "out of range"}
             )
-        await self._bindings.settle_types(batch)
         pending = accept(batch, self._source, self._bindings.channels, time.time_ns())
+        await self._bindings.settle_types(pending)
         await self._changed.until(lambda: self._has_room(pending.size_bytes) or self._error)
         self._in_flight += 1
         self._in_flight_bytes += pending.size_bytes
@@ -189,6 +191,7 @@ class IngestStream:
 
     async def _drain(self, reader: asyncio.Task[None], stopping: asyncio.Event) -> None:
         await stopping.wait()
+        self._draining = True
         self.send(TelemetryIngestResponse(drain=pb.Drain(deadline_ns=time.time_ns() + 8 * 10**9)))
         self._changed.notify()
         reader.cancel()

@@ -30,7 +30,7 @@ async def until_back(rig: Any) -> None:
     nobody = Rest(rig.envoy)
     async with asyncio.timeout(BACK_S):
         for path in ("/auth/me", "/telemetry/latest"):
-            while not await _answers(nobody, path):
+            while not await _answers(nobody, path):  # noqa: ASYNC110 what is awaited is another process
                 await asyncio.sleep(0.05)
         await rig.channel.channel_ready()
         await rig.telemetry_channel.channel_ready()
