@@ -25,7 +25,10 @@ LONGEST_S = 360.0
 
 def main() -> int:
     """Exit code 0: every case has its figure, whatever it is."""
-    arguments = _parser().parse_args()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.runs < 1 or arguments.seconds <= 0:
+        parser.error("--runs and --seconds must be above 0")
     try:
         cases = select(arguments.case)
         console = Console(highlight=False)
@@ -38,7 +41,7 @@ def main() -> int:
     except (KeyboardInterrupt, asyncio.CancelledError):
         return 130
     except TimeoutError:
-        return _fail(f"not done within {LONGEST_S:.0f} s")
+        return _fail(f"not done within {LONGEST_S:.0f} s: choose some of it with --case, or fewer --runs")
     except grpc.aio.AioRpcError as error:
         return _fail(f"{error.code().name}: {error.details()}")
     except (BenchError, CannotStartError, OSError, RigmeshError, ServerError, ValueError, psycopg.Error) as error:

@@ -4,27 +4,29 @@ import asyncio
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
-from itertools import count, repeat
+from itertools import count, cycle
 from uuid import uuid4
 
 import psycopg
 
 from scripts.benchmarks import rows
 from scripts.benchmarks.rig import STREAMS, Rig
-from scripts.benchmarks.walk import Walk
-from services.telemetry.blocks import COLUMNS, COPY_HEADER, COPY_TRAILER, Origin, encode, row_head
+from scripts.benchmarks.walk import AGE_NS, Walk
+from services.telemetry.blocks import COLUMNS, COPY_HEADER, COPY_TRAILER, Input, Origin, encode, row_head
 from services.telemetry.series import Samples
 from services.telemetry.writer import GROUP_BYTES, WRITERS
 
 # The product's own definition, taken from the catalog.
 BLOCKS_TABLE = "CREATE TABLE bench_copy (LIKE sample_blocks INCLUDING ALL)"
+# So many that they do not stay in the processor's caches, where the product's blocks would not be either.
+GROUPS = 16
 HYPERTABLE = """SELECT create_hypertable('bench_copy', 'placed_at', chunk_time_interval => interval '7 days',
     create_default_indexes => false)"""
 
 
 async def block_copy(rig: Rig, seconds: float, *, series_samples: int) -> dict[str, float]:
     """Samples a second as blocks that were encoded beforehand."""
-    groups = [repeat(_block_group(channels, series_samples)) for channels in _channels()]
+    groups = [cycle(_block_groups(channels, series_samples)) for channels in _channels()]
     return {"rate": await _copy_rate(rig, seconds, BLOCKS_TABLE, COLUMNS, "sum(n)", groups)}
 
 
@@ -77,19 +79,26 @@ def _channels() -> list[range]:
     return [range(first, STREAMS, WRITERS) for first in range(WRITERS)]
 
 
-def _block_group(channels: Sequence[int], series_samples: int) -> bytes:
-    """About as much as the product commits at once, in COPY's form."""
-    start_ns = time.time_ns() - 10**9 * 86_400
+def _block_groups(channels: Sequence[int], series_samples: int) -> list[bytes]:
+    """Payloads in COPY's form, each about as large as a commit of the product may be."""
+    blocks = _blocks(channels, series_samples)
+    groups = []
+    for _ in range(GROUPS):
+        parts, size = [COPY_HEADER], 0
+        while size < GROUP_BYTES:
+            parts.append(next(blocks))
+            size += len(parts[-1])
+        groups.append(b"".join((*parts, COPY_TRAILER)))
+    return groups
+
+
+def _blocks(channels: Sequence[int], series_samples: int) -> Iterator[bytes]:
+    start_ns = time.time_ns() - AGE_NS
     walks = {channel: Walk(channel, series_samples, start_ns) for channel in channels}
     session_id = str(uuid4())
-    parts, size = [COPY_HEADER], 0
     for number in count():
         for channel, walk in walks.items():
             times_ns, values = walk.series(number)
-            origin = Origin(channel, session_id, channel, number + 1, 1, 0, start_ns)
-            row = row_head(1, False) + encode(origin, Samples(times_ns, values, None)).row
-            parts.append(row)
-            size += len(row)
-        if size >= GROUP_BYTES:
-            return b"".join((*parts, COPY_TRAILER))
-    raise AssertionError("counting does not end")
+            origin = Origin(lane_id=channel, seq=number + 1, clock_id=1, offset_ns=0, received_ns=start_ns)
+            (block,) = encode([Input(origin, channel, session_id, Samples(times_ns, values, None))])
+            yield row_head(1, False) + block.row

@@ -5,10 +5,10 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
-from rigmesh_client import Channel, SensorStream, connect
-from scripts.benchmarks.walk import PERIOD_NS, Walk
+from rigmesh_client import Channel, RigmeshError, SensorStream, connect
+from scripts.benchmarks.rig import BenchError
+from scripts.benchmarks.walk import AGE_NS, PERIOD_NS, Walk
 
-AGE_NS = 86_400 * 10**9
 PATIENCE_S = 30.0
 SIGNAL = "walk"
 
@@ -36,8 +36,11 @@ class Sent:
 
 
 def send(load: Load) -> Sent:
-    """Sends for the given time and waits for the acks. Raises what the SDK raises; TimeoutError: no acks."""
-    return asyncio.run(_send(load))
+    """Sends for the given time and waits for the acks. Raises BenchError: not everything was taken."""
+    try:
+        return asyncio.run(_send(load))
+    except (ExceptionGroup, RigmeshError, TimeoutError) as error:
+        raise BenchError(_explain(error)) from error
 
 
 async def _send(load: Load) -> Sent:
@@ -78,3 +81,9 @@ async def _feed(stream: SensorStream, walk: Walk, load: Load, latencies_s: list[
 async def _time_ack(stream: SensorStream, sent_at_s: float, latencies_s: list[float]) -> None:
     await stream.flush()
     latencies_s.append(time.perf_counter() - sent_at_s)
+
+
+def _explain(error: Exception) -> str:
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or f"not everything was acknowledged within {PATIENCE_S:.0f} s"

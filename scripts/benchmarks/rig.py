@@ -64,7 +64,7 @@ class Rig:
 @asynccontextmanager
 async def started(folder: Path) -> AsyncIterator[Rig]:
     """Runs Rigmesh on an empty folder. Raises BenchError, ServerError and CannotStartError when it cannot."""
-    _require_disk(folder)
+    require_disk(folder)
     settings = _own_settings(folder)
     envoy = f"http://127.0.0.1:{settings.http_port}"
     context = get_context("spawn")  # a fork would inherit gRPC's threads as they stand
@@ -88,15 +88,20 @@ def temporary_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="rigmesh-bench-", dir=parent) as name:
         folder = Path(name)
         folder.chmod(0o755)  # so that the user who runs PostgreSQL can enter it
-        yield folder
+        try:
+            yield folder
+        finally:
+            # where that user cannot enter a folder above it, this is a link to elsewhere
+            shutil.rmtree((folder / "postgres").resolve(), ignore_errors=True)
 
 
-def _require_disk(folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < DISK_BYTES:
+def require_disk(folder: Path, needed_bytes: int = DISK_BYTES) -> None:
+    """Raises BenchError when less than that is free there."""
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
         raise BenchError(
-            f"{folder.parent} has {free / 2**30:.1f} GiB free and the benchmark needs {DISK_BYTES >> 30}: "
-            "make room there, or name another folder with TMPDIR"
+            f"{folder.parent} has {free_bytes / 2**30:.1f} GiB free and the benchmark needs "
+            f"{needed_bytes / 2**30:.0f}: make room there, or name another folder with TMPDIR"
         )
 
 

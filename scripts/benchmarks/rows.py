@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.benchmarks.walk import PERIOD_NS, Walk
+from scripts.benchmarks.walk import AGE_NS, PERIOD_NS, Walk
 from services.telemetry.blocks import COPY_HEADER, COPY_TRAILER, PG_EPOCH_US
 
 # As lean as a row can be that says of a sample what its block says.
@@ -23,7 +23,7 @@ _SERIES_SAMPLES = 1000
 
 def groups(channels: Sequence[int], size_bytes: int) -> Iterator[bytes]:
     """Payloads of about that size, one after the other in time; each channel's samples come in runs of 1000."""
-    start_ns = time.time_ns() - 10**9 * 86_400
+    start_ns = time.time_ns() - AGE_NS
     walks = {channel: Walk(channel, _SERIES_SAMPLES, start_ns) for channel in channels}
     series_each = max(1, size_bytes // (_ROW.itemsize * _SERIES_SAMPLES * len(channels)))
     table = np.empty((series_each, len(channels), _SERIES_SAMPLES), _ROW)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 PERIOD_NS = 1_000_000
 JITTER_NS = PERIOD_NS // 100
 DISTINCT = 64
+AGE_NS = 86_400 * 10**9  # walks begin a day ago: the server takes no times of the future
 
 
 class Walk:

@@ -7,7 +7,7 @@ from rigmesh.v1.error_reason_pb2 import ErrorReason
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
 from services.telemetry.blocks import Block
 from services.telemetry.lanes import Ranges
-from services.telemetry.series import sample_count
+from services.telemetry.series import Samples, sample_count
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,20 @@ class Refusal:
     channel: Channel | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class Taken:
+    """A series that looks sound, not encoded yet."""
+
+    series: Series
+    channel: Channel
+    samples: Samples
+
+    def refuse(self, reason: ErrorReason.ValueType, message: str) -> Refusal:
+        """The same series as a refusal."""
+        return refuse_series(self.series, reason, message, self.channel)
+
+
+@dataclass(slots=True)
 class Accepted:
     """An encoded series, and the series itself for the case that the commit must refuse it."""
 
@@ -49,7 +62,7 @@ class Accepted:
         return refuse_series(self.series, reason, message, self.channel)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Verdict:
     """What a commit made of a batch. `received` is the lane's new state; `quarantine_ids` go with `refusals`."""
 
@@ -60,10 +73,11 @@ class Verdict:
     refusals: tuple[tuple[Refusal, str], ...] = ()
 
 
-@dataclass
+@dataclass(slots=True)
 class Pending:
     """A batch that waits for its commit. `holder` is None where no stream holds the lane.
 
+    `taken` becomes `accepted` when the batches of its commit are encoded together.
     `done` gets the Verdict, or an exception: SupersededError, TooManyGapsError.
     """
 
@@ -72,9 +86,11 @@ class Pending:
     holder: str | None
     crc: int
     clock_id: int
+    offset_ns: int
     received_ns: int
     size_bytes: int
     samples: int
+    taken: list[Taken] = field(default_factory=list)
     accepted: list[Accepted] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     done: asyncio.Future[Verdict] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

@@ -45,17 +45,17 @@ class Bindings:
 
     async def settle_types(self, pending: Pending) -> None:
         """Gives channels without a value type that of their first samples; another stream may have been faster."""
-        for accepted in list(pending.accepted):
-            channel = self.channels[accepted.series.alias]
-            given = value_type(accepted.series)
+        for taken in list(pending.taken):
+            channel = self.channels[taken.series.alias]
+            given = value_type(taken.series)
             if channel.value_type is None:
                 async with self._pool.connection() as db:
                     settled = await claim_value_type(db, channel.channel_id, given)
                 channel = self.channels[channel.alias] = replace(channel, value_type=settled)
             if channel.value_type != given:
-                pending.accepted.remove(accepted)
+                pending.taken.remove(taken)
                 text = f"the channel holds {channel.value_type} values"
-                pending.refusals.append(accepted.refuse(WRONG_VALUE_TYPE, text))
+                pending.refusals.append(taken.refuse(WRONG_VALUE_TYPE, text))
 
     async def note_loss(self, loss: pb.Loss, clock_id: int) -> bool:
         """Keeps what a device says it lost, once however often it is told; False for an unknown alias."""

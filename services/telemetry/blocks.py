@@ -1,14 +1,19 @@
 """Sample blocks: a series as one row of `sample_blocks`, in PostgreSQL's binary COPY format.
 
-Arrays are built by numpy (a big-endian length and value per element), so that no sample becomes a Python object. The
-format is PostgreSQL's: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format", and array_send.
+Arrays are built by numpy (a big-endian length and value per element), for all series of a commit at once: no sample
+becomes a Python object, and numpy's cost by the call is shared. The format is PostgreSQL's:
+ https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format", and array_send.
 """
 
+import functools
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import numpy as np
+import numpy.typing as npt
 
 from services.telemetry.series import Samples, Times, Values
 
@@ -30,12 +35,10 @@ _ARRAY_HEAD = struct.Struct(">iiiIii")
 _ARRAY_HEAD_BYTES = _ARRAY_HEAD.size - 4  # a loader sees the value without its length
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Origin:
-    """Where a block comes from. Times in nanoseconds; `offset_ns` leads from device time to the common axis."""
+    """Where a batch comes from. Times in nanoseconds; `offset_ns` leads from device time to the common axis."""
 
-    channel_id: int
-    capture_session_id: str
     lane_id: int
     seq: int
     clock_id: int
@@ -43,39 +46,87 @@ class Origin:
     received_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
+class Input:
+    """A series to encode; the session may be empty."""
+
+    origin: Origin
+    channel_id: int
+    capture_session_id: str
+    samples: Samples
+
+
+@dataclass(slots=True)
 class Block:
-    """An encoded row, and what the commit must know of it. Placed times in microseconds since 1970."""
+    """An encoded row, and what the commit must know of it. Placed times of its first and last sample in nanoseconds."""
 
     channel_id: int
     capture_session_id: str
     n: int
-    span_ns: int
-    placed_us: int
-    until_us: int
+    first_ns: int
+    last_ns: int
     v_min: float | None
     v_max: float | None
     row: bytes
 
+    @property
+    def span_ns(self) -> int:
+        return self.last_ns - self.first_ns
 
-def encode(origin: Origin, samples: Samples) -> Block:
-    """Encodes a series. Lossless: times to the nanosecond, values to the bit."""
-    time_ns, values = samples.time_ns, samples.values
-    first, last = _extent(samples)
-    start_ns, n = int(time_ns[0]), len(values)
-    period_ns = samples.period_ns if samples.period_ns is not None else (int(time_ns[-1]) - start_ns) // max(n - 1, 1)
-    v_min, v_max, v_sum, v_count = _statistics(values)
-    placed_us = (first + origin.offset_ns) // 1000
+    @property
+    def placed_us(self) -> int:
+        return self.first_ns // 1000
+
+    @property
+    def until_us(self) -> int:
+        """The last time, rounded up."""
+        return -(-self.last_ns // 1000)
+
+
+def encode(inputs: Sequence[Input]) -> list[Block]:
+    """Encodes series, all of one kind of values. Lossless: times to the nanosecond, values to the bit."""
+    lengths = np.array([len(one.samples.values) for one in inputs])
+    begins = np.cumsum(lengths) - lengths
+    time_ns: Times = _joined([one.samples.time_ns for one in inputs])
+    values = _joined([one.samples.values for one in inputs])
+    period_ns = _periods(inputs, time_ns, begins, lengths)
+    v_min, v_max, v_sum, v_count = _statistics(values, begins, lengths)
+    columns = zip(
+        inputs,
+        lengths.tolist(),
+        time_ns[begins].tolist(),
+        np.minimum.reduceat(time_ns, begins).tolist(),
+        np.maximum.reduceat(time_ns, begins).tolist(),
+        period_ns.tolist(),
+        zip(v_min.tolist(), v_max.tolist(), v_sum.tolist(), v_count.tolist(), strict=True),
+        _residuals(inputs, time_ns, begins, lengths, period_ns),
+        _value_columns(values, begins, lengths),
+        strict=True,
+    )
+    return [_block(*column) for column in columns]
+
+
+def _block(
+    one: Input,
+    n: int,
+    start_ns: int,
+    first_ns: int,
+    last_ns: int,
+    period_ns: int,
+    statistics: tuple[float, float, float, int],
+    *arrays: tuple[bytes | memoryview, ...],
+) -> Block:
+    origin, (low, high, total, count) = one.origin, statistics
+    first_ns, last_ns = first_ns + origin.offset_ns, last_ns + origin.offset_ns
     fixed = _FIXED.pack(
-        8, placed_us - PG_EPOCH_US, 8, last - first, 8, start_ns, 8, origin.offset_ns, 8, period_ns,
+        8, first_ns // 1000 - PG_EPOCH_US, 8, last_ns - first_ns, 8, start_ns, 8, origin.offset_ns, 8, period_ns,
         8, origin.lane_id, 8, origin.seq, 8, origin.received_ns // 1000 - PG_EPOCH_US,
-        4, v_count, 4, n, 4, origin.channel_id, 4, origin.clock_id,
+        4, count, 4, n, 4, one.channel_id, 4, origin.clock_id,
     )  # fmt: skip
-    stats = _NULL * 3 if v_min is None else _STATS.pack(8, v_min, 8, v_max, 8, v_sum)
-    session = struct.pack(">i", 16) + UUID(origin.capture_session_id).bytes if origin.capture_session_id else _NULL
-    row = b"".join((fixed, stats, session, _residuals(samples, start_ns, period_ns), _value_columns(values)))
-    until_us = -((-last - origin.offset_ns) // 1000)
-    return Block(origin.channel_id, origin.capture_session_id, n, last - first, placed_us, until_us, v_min, v_max, row)
+    stats = _STATS.pack(8, low, 8, high, 8, total) if count else _NULL * 3
+    row = b"".join((fixed, stats, _session(one.capture_session_id), *arrays[0], *arrays[1]))
+    session_id = one.capture_session_id
+    return Block(one.channel_id, session_id, n, first_ns, last_ns, low if count else None, high if count else None, row)
 
 
 def row_head(commit_id: int, late: bool) -> bytes:
@@ -98,43 +149,76 @@ def device_times(start_ns: int, period_ns: int, residuals: Times | None, n: int)
     return time_ns if residuals is None else time_ns + residuals
 
 
-def _extent(samples: Samples) -> tuple[int, int]:
-    if samples.period_ns is not None:
-        return int(samples.time_ns[0]), int(samples.time_ns[-1])
-    return int(samples.time_ns.min()), int(samples.time_ns.max())
+def _joined(arrays: Sequence[Any]) -> Any:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _statistics(values: Values) -> tuple[float | None, float, float, int]:
-    low = float(values.min())
-    if low == low:
-        with np.errstate(invalid="ignore", over="ignore"):
-            return low, float(values.max()), float(values.sum(dtype=np.float64)), len(values)
-    numbers = values[~np.isnan(values)]
-    return _statistics(numbers) if len(numbers) else (None, 0.0, 0.0, 0)
+@functools.lru_cache(maxsize=4096)
+def _session(capture_session_id: str) -> bytes:
+    return struct.pack(">i", 16) + UUID(capture_session_id).bytes if capture_session_id else _NULL
 
 
-def _residuals(samples: Samples, start_ns: int, period_ns: int) -> bytes:
-    if samples.period_ns is not None:
-        return _NULL * 2
-    n = len(samples.time_ns)
-    residuals = samples.time_ns - start_ns - np.arange(n, dtype=np.int64) * period_ns
-    low, high = int(residuals.min()), int(residuals.max())
-    if low == high == 0:
-        return _NULL * 2
-    if low >= -(2**31) and high < 2**31:
-        return _array(_INT4, residuals) + _NULL
-    return _NULL + _array(_INT8, residuals)
+def _periods(inputs: Sequence[Input], time_ns: Times, begins: Times, lengths: Times) -> Times:
+    """Of a regular series its own, else the mean step."""
+    steps = (time_ns[begins + lengths - 1] - time_ns[begins]) // np.maximum(lengths - 1, 1)
+    given = [one.samples.period_ns for one in inputs]
+    return np.array([step if own is None else own for own, step in zip(given, steps.tolist(), strict=True)], np.int64)
 
 
-def _value_columns(values: Values) -> bytes:
-    if values.dtype == np.float64:
-        return _array(_FLOAT8, values) + _NULL
-    return _NULL + _array(_INT8, values)
+def _residuals(
+    inputs: Sequence[Input], time_ns: Times, begins: Times, lengths: Times, period_ns: Times
+) -> list[tuple[bytes | memoryview, ...]]:
+    """The columns residuals_i4 and residuals_i8 of each series: at most one is set."""
+    if all(one.samples.period_ns is not None for one in inputs):
+        return [(_NULL * 2,)] * len(inputs)
+    index = np.arange(len(time_ns)) - np.repeat(begins, lengths)
+    residuals = time_ns - np.repeat(time_ns[begins], lengths) - np.repeat(period_ns, lengths) * index
+    lows, highs = np.minimum.reduceat(residuals, begins).tolist(), np.maximum.reduceat(residuals, begins).tolist()
+    narrow = _elements(_INT4, residuals)
+    rows: list[tuple[bytes | memoryview, ...]] = []
+    for low, high, begin, n in zip(lows, highs, begins.tolist(), lengths.tolist(), strict=True):
+        if low == high == 0:
+            rows.append((_NULL * 2,))
+        elif low >= -(2**31) and high < 2**31:
+            rows.append((*_array(_INT4, narrow, begin, n), _NULL))
+        else:
+            rows.append((_NULL, *_array(_INT8, _elements(_INT8, residuals[begin : begin + n]), 0, n)))
+    return rows
 
 
-def _array(dtype: np.dtype[np.void], values: Values) -> bytes:
+def _value_columns(values: Values, begins: Times, lengths: Times) -> list[tuple[bytes | memoryview, ...]]:
+    """The columns values_f8 and values_i8 of each series: one is set."""
+    dtype = _FLOAT8 if values.dtype == np.float64 else _INT8
+    elements = _elements(dtype, values)
+    arrays = [_array(dtype, elements, begin, n) for begin, n in zip(begins.tolist(), lengths.tolist(), strict=True)]
+    return [(*array, _NULL) if dtype is _FLOAT8 else (_NULL, *array) for array in arrays]
+
+
+def _statistics(
+    values: Values, begins: Times, lengths: Times
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64], Times]:
+    """Smallest, largest, sum and number of the values that are not NaN; all 0 where there are none."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        low = np.minimum.reduceat(values, begins).astype(np.float64)
+        high = np.maximum.reduceat(values, begins).astype(np.float64)
+        total = np.add.reduceat(values.astype(np.float64, copy=False), begins)
+        count = lengths.copy()
+        for at in np.flatnonzero(np.isnan(low)).tolist():
+            of_series = values[begins[at] : begins[at] + lengths[at]]
+            numbers = of_series[~np.isnan(of_series)]
+            count[at] = len(numbers)
+            low[at], high[at], total[at] = (numbers.min(), numbers.max(), numbers.sum()) if len(numbers) else (0, 0, 0)
+    return low, high, total, count
+
+
+def _elements(dtype: np.dtype[np.void], values: Values) -> memoryview:
     elements = np.empty(len(values), dtype)
     elements["length"] = dtype.itemsize - 4
     elements["value"] = values
-    size = _ARRAY_HEAD_BYTES + elements.nbytes
-    return _ARRAY_HEAD.pack(size, 1, 0, _OIDS[dtype], len(values), 1) + elements.tobytes()
+    return memoryview(elements.tobytes())
+
+
+def _array(dtype: np.dtype[np.void], elements: memoryview, begin: int, n: int) -> tuple[bytes, memoryview]:
+    size = n * dtype.itemsize
+    head = _ARRAY_HEAD.pack(_ARRAY_HEAD_BYTES + size, 1, 0, _OIDS[dtype], n, 1)
+    return head, elements[begin * dtype.itemsize :][:size]

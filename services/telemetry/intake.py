@@ -1,7 +1,9 @@
-"""Turns a Batch of the wire into a Pending: checks, places on the time axis, encodes. Pure: it is told the time."""
+"""Turns a Batch of the wire into a Pending, and the batches of a commit into rows. Pure: it is told the time."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from rigmesh.v1.error_reason_pb2 import (
     CLOCK_ANCHOR_MISSING,
@@ -13,11 +15,13 @@ from rigmesh.v1.error_reason_pb2 import (
     ErrorReason,
 )
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
-from services.telemetry.batches import Accepted, Channel, Pending, refuse_batch, refuse_series
-from services.telemetry.blocks import Origin, encode
+from services.telemetry.batches import Accepted, Channel, Pending, Taken, refuse_batch, refuse_series
+from services.telemetry.blocks import Block, Input, Origin, encode
 from services.telemetry.series import BadSeriesError, Samples, batch_samples, extend_crc, malformed_crc, parse
 
 MAX_BATCH_SAMPLES = 65_536
+PORTION_SAMPLES = 16_384
+SAMPLE_BYTES, BATCH_BYTES = 12, 64
 MAX_CHUNKS = 16
 CHUNK_US = 7 * 86_400 * 10**6
 FUTURE_NS = 86_400 * 10**9
@@ -36,7 +40,10 @@ class Source:
 def accept(batch: Batch, source: Source, channels: Mapping[int, Channel], received_ns: int) -> Pending:
     """All that can be said of a batch before its commit. What is wrong with it is in `refusals`, never raised."""
     samples = batch_samples(batch)
-    pending = Pending(batch, source.lane_id, source.holder, 0, source.clock_id, received_ns, batch.ByteSize(), samples)
+    offset_ns = received_ns - batch.device_sent_ns if source.is_monotonic else 0
+    # Near enough for the buffers, and a tenth of the cost of asking the message.
+    size = SAMPLE_BYTES * samples + BATCH_BYTES
+    pending = Pending(batch, source.lane_id, source.holder, 0, source.clock_id, offset_ns, received_ns, size, samples)
     if samples > MAX_BATCH_SAMPLES:
         pending.crc = malformed_crc(0, batch)
         _refuse_all(pending, TOO_MANY_SAMPLES, f"{samples} samples in a batch, at most {MAX_BATCH_SAMPLES}")
@@ -45,11 +52,41 @@ def accept(batch: Batch, source: Source, channels: Mapping[int, Channel], receiv
         pending.crc = malformed_crc(0, batch)
         _refuse_all(pending, CLOCK_ANCHOR_MISSING, "a monotonic clock needs device_sent_ns")
         return pending
-    offset_ns = received_ns - batch.device_sent_ns if source.is_monotonic else 0
-    for series in batch.series:
-        _take(pending, series, channels.get(series.alias), offset_ns)
-    _check_whole(pending)
+    for series, parsed in zip(batch.series, parse(batch.series), strict=True):
+        _take(pending, series, parsed, channels.get(series.alias))
+    if batch.HasField("crc32c") and batch.crc32c != pending.crc:
+        _refuse_all(pending, CRC_MISMATCH, "crc32c does not match the content")
     return pending
+
+
+def encode_together(group: Sequence[Pending]) -> None:
+    """Encodes what the batches of a commit took; what turns out to lie outside of the allowed times is refused."""
+    for is_integer in (False, True):
+        series = [
+            (pending, taken)
+            for pending in group
+            for taken in pending.taken
+            if (taken.samples.values.dtype == np.int64) is is_integer
+        ]
+        for portion in _portions(series):
+            blocks = encode([_input(pending, taken) for pending, taken in portion])
+            for (pending, taken), block in zip(portion, blocks, strict=True):
+                _place(pending, taken, block)
+    for pending in group:
+        pending.taken.clear()
+        if len({accepted.block.placed_us // CHUNK_US for accepted in pending.accepted}) > MAX_CHUNKS:
+            text = f"the batch spans more than {MAX_CHUNKS} chunks of 7 days"
+            _refuse_all(pending, TIME_SPAN_TOO_WIDE, text)
+
+
+def _portions(series: Sequence[tuple[Pending, Taken]]) -> Iterator[Sequence[tuple[Pending, Taken]]]:
+    """In portions whose arrays stay in the processor's cache."""
+    begin = samples = 0
+    for end, (_, taken) in enumerate(series, 1):
+        samples += len(taken.samples.values)
+        if samples >= PORTION_SAMPLES or end == len(series):
+            yield series[begin:end]
+            begin, samples = end, 0
 
 
 def value_type(series: Series) -> str:
@@ -57,46 +94,33 @@ def value_type(series: Series) -> str:
     return "INTEGER" if series.WhichOneof("values") == "integers" else "DOUBLE"
 
 
-def _take(pending: Pending, series: Series, channel: Channel | None, offset_ns: int) -> None:
-    try:
-        samples = parse(series)
-    except BadSeriesError as error:
+def _take(pending: Pending, series: Series, parsed: Samples | BadSeriesError, channel: Channel | None) -> None:
+    if isinstance(parsed, BadSeriesError):
         pending.crc = malformed_crc(pending.crc, series)
-        pending.refusals.append(refuse_series(series, error.reason, error.message, channel))
+        pending.refusals.append(refuse_series(series, parsed.reason, parsed.message, channel))
         return
-    pending.crc = extend_crc(pending.crc, series.alias, samples)
-    try:
-        pending.accepted.append(_encoded(pending, series, samples, channel, offset_ns))
-    except BadSeriesError as error:
-        pending.refusals.append(refuse_series(series, error.reason, error.message, channel))
-
-
-def _encoded(pending: Pending, series: Series, samples: Samples, channel: Channel | None, offset_ns: int) -> Accepted:
+    pending.crc = extend_crc(pending.crc, series.alias, parsed)
     if channel is None:
-        raise BadSeriesError(UNKNOWN_ALIAS, f"alias {series.alias} is not bound")
-    first, last = int(samples.time_ns.min()) + offset_ns, int(samples.time_ns.max()) + offset_ns
-    if first < 0 or last > pending.received_ns + FUTURE_NS:
-        raise BadSeriesError(TIME_OUT_OF_RANGE, "a time lies before 1970 or more than a day in the future")
-    origin = Origin(
-        channel_id=channel.channel_id,
-        capture_session_id=channel.capture_session_id,
-        lane_id=pending.lane_id,
-        seq=pending.seq,
-        clock_id=pending.clock_id,
-        offset_ns=offset_ns,
-        received_ns=pending.received_ns,
-    )
-    return Accepted(encode(origin, samples), series, channel)
+        text = f"alias {series.alias} is not bound"
+        pending.refusals.append(refuse_series(series, UNKNOWN_ALIAS, text, None))
+    else:
+        pending.taken.append(Taken(series, channel, parsed))
 
 
-def _check_whole(pending: Pending) -> None:
-    batch = pending.batch
-    if batch.HasField("crc32c") and batch.crc32c != pending.crc:
-        _refuse_all(pending, CRC_MISMATCH, "crc32c does not match the content")
-    elif len({accepted.block.placed_us // CHUNK_US for accepted in pending.accepted}) > MAX_CHUNKS:
-        _refuse_all(pending, TIME_SPAN_TOO_WIDE, f"the batch spans more than {MAX_CHUNKS} chunks of 7 days")
+def _input(pending: Pending, taken: Taken) -> Input:
+    origin = Origin(pending.lane_id, pending.seq, pending.clock_id, pending.offset_ns, pending.received_ns)
+    return Input(origin, taken.channel.channel_id, taken.channel.capture_session_id, taken.samples)
+
+
+def _place(pending: Pending, taken: Taken, block: Block) -> None:
+    if block.first_ns < 0 or block.last_ns > pending.received_ns + FUTURE_NS:
+        text = "a time lies before 1970 or more than a day in the future"
+        pending.refusals.append(taken.refuse(TIME_OUT_OF_RANGE, text))
+    else:
+        pending.accepted.append(Accepted(block, taken.series, taken.channel))
 
 
 def _refuse_all(pending: Pending, reason: ErrorReason.ValueType, message: str) -> None:
+    pending.taken.clear()
     pending.accepted.clear()
     pending.refusals[:] = [refuse_batch(pending.batch, reason, message)]

@@ -1,5 +1,9 @@
-"""A Series of the contract as arrays: device times in nanoseconds and values, with the CRC of a batch's content."""
+"""The series of a batch as arrays: device times in nanoseconds and values, with the CRC of the batch's content.
 
+A batch is handled as a whole where it can be: numpy costs by the call, hardly by the sample.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import crc32c
@@ -7,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rigmesh.v1.error_reason_pb2 import MALFORMED_SERIES, ErrorReason
-from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
+from rigmesh.v1.telemetry_ingest_pb2 import Batch, Regular, Series
 
 Times = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64] | npt.NDArray[np.int64]
 INT64_MAX = 2**63 - 1
+# Times are summed up in int64 only where no sum can come near its border.
+SAFE_SUM = 2.0**62
 
 
 class BadSeriesError(Exception):
@@ -22,7 +28,7 @@ class BadSeriesError(Exception):
         self.reason, self.message = reason, message
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Samples:
     """Device times (int64, ns) and values (float64 or int64) of equal length, at least 1. `period_ns` where regular."""
 
@@ -31,18 +37,23 @@ class Samples:
     period_ns: int | None
 
 
-def parse(series: Series) -> Samples:
-    """Arrays of one series. Raises BadSeriesError MALFORMED_SERIES when they do not fit each other, or int64."""
-    values = _values(series)
-    if not len(values):
-        raise BadSeriesError(MALFORMED_SERIES, "a series needs at least one value")
-    match series.WhichOneof("time"):
-        case "regular":
-            period_ns = int(series.regular.period_ns)
-            return Samples(_regular(series.regular.start_ns, period_ns, len(values)), values, period_ns)
-        case "irregular":
-            return Samples(_irregular(series, len(values)), values, None)
-    raise BadSeriesError(MALFORMED_SERIES, "a series needs its times")
+def parse(batch: Sequence[Series]) -> list[Samples | BadSeriesError]:
+    """Arrays of each series, or MALFORMED_SERIES where times and values do not fit each other, or int64."""
+    parsed: list[Samples | BadSeriesError] = [_guarded(series) for series in batch]
+    irregular = [
+        (samples, series)
+        for samples, series in zip(parsed, batch, strict=True)
+        if isinstance(samples, Samples) and samples.period_ns is None
+    ]
+    if irregular:
+        summed = _sum_up([samples.time_ns for samples, _ in irregular])
+        for (samples, series), time_ns in zip(irregular, summed, strict=True):
+            if time_ns is None or abs(series.irregular.start_ns) >= SAFE_SUM:
+                parsed[parsed.index(samples)] = BadSeriesError(MALFORMED_SERIES, "a time does not fit 64 bits")
+            else:
+                time_ns += series.irregular.start_ns
+                samples.time_ns = time_ns
+    return parsed
 
 
 def sample_count(series: Series) -> int:
@@ -54,8 +65,8 @@ def sample_count(series: Series) -> int:
 def extend_crc(crc: int, alias: int, samples: Samples) -> int:
     """The CRC-32C of a batch's content so far, with one more series: alias, times, values, little-endian."""
     crc = crc32c.crc32c(alias.to_bytes(4, "little"), crc)
-    crc = crc32c.crc32c(samples.time_ns.astype("<i8", copy=False).tobytes(), crc)
-    return crc32c.crc32c(samples.values.astype(samples.values.dtype.newbyteorder("<"), copy=False).tobytes(), crc)
+    crc = crc32c.crc32c(_little_endian(samples.time_ns), crc)
+    return crc32c.crc32c(_little_endian(samples.values), crc)
 
 
 def malformed_crc(crc: int, message: Series | Batch) -> int:
@@ -66,6 +77,34 @@ def malformed_crc(crc: int, message: Series | Batch) -> int:
 def batch_samples(batch: Batch) -> int:
     """How many values a batch holds."""
     return sum(sample_count(series) for series in batch.series)
+
+
+def _little_endian(values: Values) -> memoryview:
+    return np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data
+
+
+def _guarded(series: Series) -> Samples | BadSeriesError:
+    try:
+        return _columns(series)
+    except BadSeriesError as error:
+        return error
+
+
+def _columns(series: Series) -> Samples:
+    """Values, and times: of an irregular series still the steps between them."""
+    values = _values(series)
+    n = len(values)
+    if not n:
+        raise BadSeriesError(MALFORMED_SERIES, "a series needs at least one value")
+    match series.WhichOneof("time"):
+        case "regular":
+            return Samples(_regular(series.regular, n), values, series.regular.period_ns)
+        case "irregular":
+            deltas = np.array(series.irregular.delta_ns, np.int64)
+            if len(deltas) != n:
+                raise BadSeriesError(MALFORMED_SERIES, f"{len(deltas)} times for {n} values")
+            return Samples(deltas, values, None)
+    raise BadSeriesError(MALFORMED_SERIES, "a series needs its times")
 
 
 def _values(series: Series) -> Values:
@@ -79,7 +118,8 @@ def _values(series: Series) -> Values:
     raise BadSeriesError(MALFORMED_SERIES, "a series needs values")
 
 
-def _regular(start_ns: int, period_ns: int, n: int) -> Times:
+def _regular(regular: Regular, n: int) -> Times:
+    start_ns, period_ns = regular.start_ns, regular.period_ns
     if period_ns < 0 or (n > 1 and period_ns == 0):
         raise BadSeriesError(MALFORMED_SERIES, "period_ns must be above 0")
     if start_ns + period_ns * (n - 1) > INT64_MAX:
@@ -87,12 +127,17 @@ def _regular(start_ns: int, period_ns: int, n: int) -> Times:
     return np.arange(n, dtype=np.int64) * period_ns + start_ns
 
 
-def _irregular(series: Series, n: int) -> Times:
-    deltas = np.array(series.irregular.delta_ns, np.int64)
-    if len(deltas) != n:
-        raise BadSeriesError(MALFORMED_SERIES, f"{len(deltas)} times for {n} values")
-    # In floating point nothing wraps: a sum near the border of int64 is refused a little early.
-    reach = abs(series.irregular.start_ns) + float(np.abs(deltas.astype(np.float64)).sum())
-    if reach >= INT64_MAX:
-        raise BadSeriesError(MALFORMED_SERIES, "a time does not fit 64 bits")
-    return np.cumsum(deltas) + series.irregular.start_ns
+def _sum_up(steps: Sequence[Times]) -> list[Times | None]:
+    """Running sums of each array; None where one may leave the safe part of int64."""
+    joined = steps[0] if len(steps) == 1 else np.concatenate(steps)
+    largest = max(-float(joined.min()), float(joined.max()))
+    if largest * len(joined) >= SAFE_SUM:
+        # Seldom: now each for itself, by a sum that cannot wrap.
+        return [np.cumsum(one) if np.abs(one.astype(np.float64)).sum() < SAFE_SUM else None for one in steps]
+    sums, begin, before = np.cumsum(joined), 0, 0
+    summed: list[Times | None] = []
+    for one in steps:
+        end = begin + len(one)
+        summed.append(sums[begin:end] - before)
+        begin, before = end, sums[end - 1]
+    return summed

@@ -13,6 +13,7 @@ from rigmesh.v1.error_reason_pb2 import UNSTORABLE
 from services.db.pool import Pool
 from services.telemetry.batches import Pending, Verdict
 from services.telemetry.commit import commit_group
+from services.telemetry.intake import encode_together
 from services.telemetry.wakeup import Wakeup
 
 GATHER_S = 0.005
@@ -67,6 +68,7 @@ class Writer:
 
     async def _commit(self, group: Sequence[Pending]) -> None:
         """Commits, however long the database is away: nothing is acknowledged meanwhile, and senders are held back."""
+        encode_together(group)
         wait_s = RETRY_FIRST_S
         while True:
             try:

@@ -73,7 +73,8 @@ class Events:
         prefix, _, text = line.decode().partition(" ")
         assert prefix == "data:", line
         assert await asyncio.to_thread(self._response.readline) == b"\n"
-        return json.loads(text)
+        # A whole number is an int in Python, and an int has no sign of zero.
+        return json.loads(text, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
 
     async def rest(self) -> list[Any]:
         """All messages up to the end."""

@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
-from services.telemetry.blocks import Origin, encode
-from services.telemetry.series import BadSeriesError, extend_crc, parse
+from services.telemetry.blocks import Block, Input, Origin, encode
+from services.telemetry.series import BadSeriesError, Samples, extend_crc, parse
 from tests.telemetry.copied import decode_row
 
-ORIGIN = Origin(7, "0198c0de-0000-7000-8000-000000000001", 3, 5, 9, 1_000, 1_790_000_000 * 10**9)
+SESSION = "0198c0de-0000-7000-8000-000000000001"
+ORIGIN = Origin(lane_id=3, seq=5, clock_id=9, offset_ns=1_000, received_ns=1_790_000_000 * 10**9)
 BASE_NS = 1_790_000_000 * 10**9
 HOUR_NS = 3_600 * 10**9
 
@@ -25,9 +26,36 @@ deltas = st.one_of(
 )
 
 
+def parsed(series: pb.Series) -> Samples:
+    (samples,) = parse([series])
+    assert isinstance(samples, Samples), samples
+    return samples
+
+
+def encoded(*batch: pb.Series) -> list[Block]:
+    return encode([Input(ORIGIN, 7, SESSION, samples) for samples in parse(batch)])
+
+
 def stored(series: pb.Series) -> tuple[Any, Any]:
     """Times and values as they come out of the row that goes into the database."""
-    return decode_row(encode(ORIGIN, parse(series)).row)
+    return decode_row(encoded(series)[0].row)
+
+
+@given(st.lists(st.tuples(doubles, st.booleans()), min_size=1, max_size=6), st.data())
+def test_series_of_a_batch_do_not_touch_each_other(drafts: list[tuple[list[float], bool]], data: st.DataObject) -> None:
+    batch = []
+    for values, is_regular in drafts:
+        series = pb.Series(doubles=pb.Doubles(values=values))
+        if is_regular:
+            series.regular.MergeFrom(pb.Regular(start_ns=BASE_NS, period_ns=data.draw(st.integers(1, 10**9))))
+        else:
+            steps = data.draw(st.lists(deltas, min_size=len(values), max_size=len(values)))
+            series.irregular.MergeFrom(pb.Irregular(start_ns=BASE_NS, delta_ns=steps))
+        batch.append(series)
+    alone = [encoded(series)[0] for series in batch]
+    assert [(block.row, block.v_min, block.v_max) for block in encoded(*batch)] == [
+        (block.row, block.v_min, block.v_max) for block in alone
+    ]
 
 
 @given(doubles, st.data())
@@ -58,22 +86,22 @@ def test_the_crc_depends_on_the_content_and_not_on_how_it_is_written(values: lis
     regular = pb.Series(regular=pb.Regular(start_ns=BASE_NS, period_ns=1000), doubles=pb.Doubles(values=values))
     steps = [0] + [1000] * (len(values) - 1)
     irregular = pb.Series(irregular=pb.Irregular(start_ns=BASE_NS, delta_ns=steps), doubles=pb.Doubles(values=values))
-    expected = extend_crc(0, 1, parse(regular))
-    assert extend_crc(0, 1, parse(irregular)) == expected
-    assert extend_crc(0, 2, parse(regular)) != expected
+    expected = extend_crc(0, 1, parsed(regular))
+    assert extend_crc(0, 1, parsed(irregular)) == expected
+    assert extend_crc(0, 2, parsed(regular)) != expected
 
 
 def test_statistics_leave_nan_out() -> None:
     series = pb.Series(
         regular=pb.Regular(start_ns=BASE_NS, period_ns=1), doubles=pb.Doubles(values=[2.0, float("nan"), -1.0])
     )
-    block = encode(ORIGIN, parse(series))
+    (block,) = encoded(series)
     assert (block.v_min, block.v_max, block.n) == (-1.0, 2.0, 3)
 
 
 def test_a_block_of_nan_has_no_statistics() -> None:
     series = pb.Series(regular=pb.Regular(start_ns=BASE_NS), doubles=pb.Doubles(values=[float("nan")]))
-    assert encode(ORIGIN, parse(series)).v_min is None
+    assert encoded(series)[0].v_min is None
 
 
 @pytest.mark.parametrize(
@@ -89,5 +117,7 @@ def test_a_block_of_nan_has_no_statistics() -> None:
     ],
 )
 def test_what_does_not_fit_together_is_refused(series: pb.Series) -> None:
-    with pytest.raises(BadSeriesError):
-        parse(series)
+    sound = pb.Series(regular=pb.Regular(start_ns=1), doubles=pb.Doubles(values=[1.0]))
+    bad, good = parse([series, sound])
+    assert isinstance(bad, BadSeriesError)
+    assert isinstance(good, Samples)
