@@ -27,19 +27,22 @@ CREATE TABLE channel_profiles (
 );
 CREATE INDEX channel_profiles_channel_id_idx ON channel_profiles (channel_id, channel_profile_id);
 
--- A lane numbers the batches of one producer within one credential scope. `received` is what makes delivery exactly once;
--- `holder` is the stream that may write now. The fillfactor keeps the update of each commit on its page (HOT).
+-- A lane numbers the batches of one producer, or of one upload, within one credential scope. `received` is what makes
+-- delivery exactly once; `holder` counts the streams that opened it: only the last may write. `reused`: a number came with
+-- other content. The fillfactor keeps the update of each commit on its page (HOT).
 CREATE TABLE ingest_lanes (
     lane_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     scope        text NOT NULL CHECK (scope IN ('SENSOR', 'PROJECT')),
     scope_id     uuid NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('STREAM', 'UPLOAD')),
     producer     text NOT NULL,
     epoch        bigint NOT NULL CHECK (epoch > 0),
-    holder       uuid,
+    holder       bigint NOT NULL DEFAULT 0,
+    reused       boolean NOT NULL DEFAULT false,
     received     int8multirange NOT NULL DEFAULT '{}',
     fingerprints bytea NOT NULL DEFAULT '',
     created_at   timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (scope, scope_id, producer, epoch)
+    UNIQUE (scope, scope_id, kind, producer, epoch)
 ) WITH (fillfactor = 30);
 COMMENT ON COLUMN ingest_lanes.fingerprints IS 'CRC-32C of batch 1 and of the last 64: (seq int8, crc uint4) little-endian';
 
@@ -124,6 +127,7 @@ CREATE TABLE quarantine (
     quarantine_id      uuid PRIMARY KEY,
     lane_id            bigint NOT NULL REFERENCES ingest_lanes,
     seq                bigint NOT NULL,
+    part               int,
     alias              bigint,
     sensor_id          uuid,
     signal             text NOT NULL DEFAULT '',
@@ -135,11 +139,10 @@ CREATE TABLE quarantine (
     samples            int NOT NULL,
     reason             text NOT NULL,
     message            text NOT NULL,
-    permanent          boolean NOT NULL,
     payload            bytea NOT NULL,
-    UNIQUE NULLS NOT DISTINCT (lane_id, seq, alias, reason)
+    UNIQUE NULLS NOT DISTINCT (lane_id, seq, part, reason)
 );
-COMMENT ON COLUMN quarantine.alias IS 'NULL: payload is the whole Batch, else one Series';
+COMMENT ON COLUMN quarantine.part IS 'which series of its batch, from 0, payload is; NULL: payload is the whole Batch';
 
 -- Samples that a device says it lost.
 CREATE TABLE channel_losses (

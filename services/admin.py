@@ -14,26 +14,34 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from services.background import Background
 from services.db.pool import Pools
+from services.settings import Settings
 
 
 @contextlib.asynccontextmanager
-async def admin_server(bind: str, port: int, pools: Pools) -> AsyncIterator[None]:
+async def admin_server(settings: Settings, role: str, pools: Pools, background: Background) -> AsyncIterator[None]:
     """Serves /healthz (the process runs), /readyz (the database answers), /version and /metrics while open."""
-    config = uvicorn.Config(_app(pools), host=bind, port=port, log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    serving = asyncio.create_task(_serve(server))
-    try:
+    config = uvicorn.Config(
+        _app(pools),
+        host=settings.bind,
+        port=settings.role_admin_port(role),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    async with background.running(_serve(uvicorn.Server(config)), "the admin port"):
         yield
-    finally:
-        server.should_exit = True
-        await serving
 
 
 async def _serve(server: uvicorn.Server) -> None:
-    # serve() would take over the signals, which belong to the role.
-    await server._serve()
+    try:
+        # serve() would take over the signals, which belong to the role.
+        await server._serve()
+    except asyncio.CancelledError:
+        await server.shutdown()
+        raise
 
 
 def _app(pools: Pools) -> Starlette:

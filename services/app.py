@@ -26,6 +26,7 @@ from rigmesh.v1 import (
 )
 from services.admin import admin_server
 from services.auth import service as auth
+from services.background import Background
 from services.captures import service as captures
 from services.conversion_profiles.service import ConversionProfileService
 from services.db.pool import Pools, open_pools
@@ -77,25 +78,31 @@ ALL_SERVICES = [*(service.full_name for service, _ in CONTROL_SERVICES), INGEST.
 
 
 class ServeError(Exception):
-    """The role cannot run as it is set up; the text says why."""
+    """The role cannot run, or cannot go on; the text says why."""
 
 
 async def serve(role: str, settings: Settings) -> None:
-    """Runs one role until SIGTERM or SIGINT: then health turns NOT_SERVING, streams drain, and the pools close last."""
+    """Runs one role until SIGTERM or SIGINT: then health turns NOT_SERVING, streams drain, and the pools close last.
+
+    The end of a background task stops it in the same way, and raises ServeError.
+    """
     configure_logs(settings)
     if not settings.database_url:
         raise ServeError("RIGMESH_DATABASE_URL is not set; `rigmesh up` runs a database of its own")
     instance_key = load_or_create(settings.key_file)
     stopping = _stop_signal()
+    background = Background(stopping)
     async with contextlib.AsyncExitStack() as stack:
         pools = await stack.enter_async_context(open_pools(settings, settings.database_url))
-        await stack.enter_async_context(admin_server(settings.bind, settings.role_admin_port(role), pools))
-        last_use = await stack.enter_async_context(open_last_use(pools.write))
+        await stack.enter_async_context(admin_server(settings, role, pools, background))
+        last_use = await stack.enter_async_context(open_last_use(pools.write, background))
         slices = await _slices(role, settings, pools, stack, stopping)
         pipeline = Pipeline(Admission(pools, instance_key, last_use.note))
         await stack.enter_async_context(_grpc_server(role, settings, pipeline, slices))
         _tune_collector()
         await stopping.wait()
+    if background.failure:
+        raise ServeError(f"{background.failure} ended by itself; the log says why")
 
 
 async def _slices(

@@ -17,7 +17,7 @@ FOLDERS = ("services", "envoy/rigmesh_edge", "sdk/rigmesh_client", "scripts", "s
 MAX_FILE_LINES, MAX_FUNCTION_LINES = 400, 50
 
 # What a part of `services` may import beside itself. A slice is a folder with a service in it.
-GROUND = {"errors", "files", "instance_key", "listing", "logs", "passwords", "settings", "state_machine"}
+GROUND = {"background", "errors", "files", "instance_key", "listing", "logs", "passwords", "settings", "state_machine"}
 SLICES = {file.parent.name for file in ROOT.glob("services/*/service.py")} | {"telemetry"}
 MAY_IMPORT = {
     **dict.fromkeys(GROUND, GROUND),

@@ -125,7 +125,7 @@ async def superuser(rig: Rig) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
 @pytest.mark.parametrize("table", APPEND_ONLY)
 @pytest.mark.parametrize("replication", ["origin", "replica", "local"])
 async def test_what_happened_cannot_be_changed(
-    superuser: psycopg.AsyncConnection[Any], rig: Rig, table: str, change: str, replication: str
+    superuser: psycopg.AsyncConnection[Any], table: str, change: str, replication: str
 ) -> None:
     await superuser.execute(f"INSERT INTO {ONE_ROW[table]}".encode())
     await superuser.execute(f"SET session_replication_role = {replication}".encode())

@@ -45,7 +45,8 @@ def _rpc(service: ServiceDescriptor, method: MethodDescriptor) -> Rpc:
     options = method.GetOptions()
     rule = options.Extensions[access]
     read_only = options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS
-    if rule.role == Access.ROLE_UNSPECIFIED or bool(rule.audit) == read_only:
+    audited = not read_only and rule.role != Access.SENSOR
+    if rule.role == Access.ROLE_UNSPECIFIED or bool(rule.audit) != audited:
         raise ValueError(
             f"{service.full_name}/{method.name} must declare a role, and an audit verb if it changes things"
         )

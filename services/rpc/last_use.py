@@ -8,6 +8,7 @@ import psycopg
 import structlog
 from psycopg_pool import PoolTimeout
 
+from services.background import Background
 from services.db.pool import Pool
 from services.rpc.call import Kind, Principal
 
@@ -54,12 +55,9 @@ class LastUse:
 
 
 @contextlib.asynccontextmanager
-async def open_last_use(pool: Pool) -> AsyncIterator[LastUse]:
+async def open_last_use(pool: Pool, background: Background) -> AsyncIterator[LastUse]:
     """A collector that flushes while open, and once more at the end."""
     last_use = LastUse(pool)
-    running = asyncio.create_task(last_use.run())
-    try:
+    async with background.running(last_use.run(), "last use of credentials"):
         yield last_use
-    finally:
-        running.cancel()
-        await last_use.flush()
+    await last_use.flush()

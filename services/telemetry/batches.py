@@ -7,7 +7,7 @@ from rigmesh.v1.error_reason_pb2 import ErrorReason
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
 from services.telemetry.blocks import Block
 from services.telemetry.lanes import Ranges
-from services.telemetry.series import Samples, sample_count
+from services.telemetry.series import Samples, batch_samples, sample_count
 
 
 @dataclass(frozen=True)
@@ -24,47 +24,53 @@ class Channel:
     value_type: str | None = None
 
 
+UNNAMED = Channel(0, 0, "", "", "", "")
+
+
 @dataclass(frozen=True)
 class Refusal:
-    """Why a series (or, without `series`, the whole batch) is not stored, with what quarantine keeps of it."""
+    """Why a series, or with `part` None the whole batch, is not stored, with what quarantine keeps of it.
+
+    `part` counts the series of the batch from 0; sensor and signal are known where the alias was named in a binding.
+    """
 
     reason: ErrorReason.ValueType
     message: str
     samples: int
     payload: bytes
+    part: int | None = None
     alias: int | None = None
-    channel: Channel | None = None
+    sensor_id: str = ""
+    signal: str = ""
+    unit: str = ""
+    capture_session_id: str = ""
 
 
 @dataclass(slots=True)
 class Taken:
-    """A series that looks sound, not encoded yet."""
+    """A series that looks sound, not encoded yet. `part` counts the series of its batch."""
 
+    part: int
     series: Series
     channel: Channel
     samples: Samples
 
     def refuse(self, reason: ErrorReason.ValueType, message: str) -> Refusal:
         """The same series as a refusal."""
-        return refuse_series(self.series, reason, message, self.channel)
+        return refuse_series(self.part, self.series, reason, message, self.channel)
 
 
 @dataclass(slots=True)
 class Accepted:
-    """An encoded series, and the series itself for the case that the commit must refuse it."""
+    """An encoded series, and what it was made of for the case that the commit must refuse it."""
 
     block: Block
-    series: Series
-    channel: Channel
-
-    def refuse(self, reason: ErrorReason.ValueType, message: str) -> Refusal:
-        """The same series as a refusal."""
-        return refuse_series(self.series, reason, message, self.channel)
+    taken: Taken
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What a commit made of a batch. `received` is the lane's new state; `quarantine_ids` go with `refusals`."""
+    """What a commit made of a batch. `received` is the lane's new state; a quarantine_id goes with each refusal."""
 
     received: Ranges
     committed: int = 0
@@ -77,13 +83,13 @@ class Verdict:
 class Pending:
     """A batch that waits for its commit. `holder` is None where no stream holds the lane.
 
-    `taken` becomes `accepted` when the batches of its commit are encoded together.
-    `done` gets the Verdict, or an exception: SupersededError, TooManyGapsError.
+    `taken` becomes `accepted` when the batches of its commit are encoded together. `done` gets the Verdict, or one of
+    the errors below.
     """
 
     batch: Batch
     lane_id: int
-    holder: str | None
+    holder: int | None
     crc: int
     clock_id: int
     offset_ns: int
@@ -103,6 +109,12 @@ class Pending:
     def device_sent_ns(self) -> int | None:
         return self.batch.device_sent_ns if self.batch.HasField("device_sent_ns") else None
 
+    def refuse_whole(self, reason: ErrorReason.ValueType, message: str) -> None:
+        """Nothing of this batch is stored; quarantine keeps all of it."""
+        self.taken.clear()
+        self.accepted.clear()
+        self.refusals[:] = [whole_refusal(self.batch, reason, message)]
+
 
 class SupersededError(Exception):
     """A newer stream holds the lane."""
@@ -112,12 +124,29 @@ class TooManyGapsError(Exception):
     """The batch would leave more gaps in its lane than a sound client makes."""
 
 
-def refuse_series(series: Series, reason: ErrorReason.ValueType, message: str, channel: Channel | None) -> Refusal:
-    """A series that is not stored."""
-    return Refusal(reason, message, sample_count(series), series.SerializeToString(), series.alias, channel)
+class NotStoredError(Exception):
+    """The database refuses even the record that the batch was refused; it is not acknowledged."""
 
 
-def refuse_batch(batch: Batch, reason: ErrorReason.ValueType, message: str) -> Refusal:
+def refuse_series(
+    part: int, series: Series, reason: ErrorReason.ValueType, message: str, channel: Channel | None
+) -> Refusal:
+    """A series that is not stored. `channel` is as bound, or as a refused binding named it."""
+    named = channel or UNNAMED
+    return Refusal(
+        reason,
+        message,
+        sample_count(series),
+        series.SerializeToString(),
+        part,
+        series.alias,
+        named.sensor_id,
+        named.signal,
+        named.unit,
+        named.capture_session_id,
+    )
+
+
+def whole_refusal(batch: Batch, reason: ErrorReason.ValueType, message: str) -> Refusal:
     """A batch of which nothing is stored."""
-    samples = sum(sample_count(series) for series in batch.series)
-    return Refusal(reason, message, samples, batch.SerializeToString())
+    return Refusal(reason, message, batch_samples(batch), batch.SerializeToString())

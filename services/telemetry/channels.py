@@ -1,5 +1,6 @@
 """Resolves what a client binds: sensors, sessions and channels behind the names that it uses."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rigmesh.v1.error_reason_pb2 import (
@@ -7,6 +8,7 @@ from rigmesh.v1.error_reason_pb2 import (
     SENSOR_NOT_ATTACHED,
     SENSOR_NOT_FOUND,
     SESSION_REQUIRED,
+    TOO_MANY_CHANNELS,
     ErrorReason,
 )
 from rigmesh.v1.telemetry_ingest_pb2 import ChannelBinding
@@ -14,6 +16,8 @@ from services.db.pool import Connection
 from services.errors import not_found
 from services.rpc.call import Kind, Principal
 from services.telemetry.batches import Channel
+
+MAX_CHANNELS = 4096
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,11 @@ class Scope:
 
 
 class BindingError(Exception):
-    """One binding that is refused; the others stand."""
+    """One binding that is refused; the others stand. `running` names the sessions where there are several."""
 
-    def __init__(self, reason: ErrorReason.ValueType, message: str) -> None:
+    def __init__(self, reason: ErrorReason.ValueType, message: str, running: Sequence[str] = ()) -> None:
         super().__init__(message)
-        self.reason, self.message = reason, message
+        self.reason, self.message, self.running = reason, message, running
 
 
 def scope_of(principal: Principal) -> Scope:
@@ -101,11 +105,12 @@ async def _running_session(db: Connection, scope: Scope, sensor_id: str) -> str:
     )
     running = [row[0] async for row in cursor]
     if len(running) > 1:
-        raise BindingError(AMBIGUOUS_SESSION, f"several sessions are running, name one in Open: {','.join(running)}")
+        raise BindingError(AMBIGUOUS_SESSION, "several sessions are running: name one in Open", running)
     return running[0] if running else ""
 
 
 async def _channel(db: Connection, sensor_id: str, session: str, binding: ChannelBinding) -> Channel:
+    await _check_channel_count(db, sensor_id, binding.signal)
     await db.execute(
         """INSERT INTO channels AS c (sensor_id, signal, unit, period_ns)
         VALUES (%(sensor)s, %(signal)s, %(unit)s, %(period)s)
@@ -128,6 +133,16 @@ async def _channel(db: Connection, sensor_id: str, session: str, binding: Channe
     assert row is not None
     channel_id, unit, value_type, profile_id = row
     return Channel(binding.alias, channel_id, sensor_id, binding.signal, unit, session, profile_id or "", value_type)
+
+
+async def _check_channel_count(db: Connection, sensor_id: str, signal: str) -> None:
+    cursor = await db.execute(
+        """SELECT count(*) FROM channels WHERE sensor_id = %s
+        HAVING count(*) >= %s AND NOT bool_or(signal = %s)""",
+        (sensor_id, MAX_CHANNELS, signal),
+    )
+    if await cursor.fetchone() is not None:
+        raise BindingError(TOO_MANY_CHANNELS, f"the sensor has {MAX_CHANNELS} channels already")
 
 
 async def claim_value_type(db: Connection, channel_id: int, value_type: str) -> str:

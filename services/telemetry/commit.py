@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from psycopg import sql
 from psycopg.rows import class_row
 
+from services.db.events import Event, append
 from services.db.pool import Connection
 from services.telemetry import quarantine
 from services.telemetry.batches import Accepted, Pending, Refusal, Verdict
@@ -27,11 +28,13 @@ async def commit_group(db: Connection, group: Sequence[Pending]) -> list[tuple[P
     async with db.transaction():
         lanes = await _lock_lanes(db, {batch.lane_id for batch in group})
         sessions = await _lock_sessions(db, _session_ids(group))
+        known_reused = {lane.lane_id for lane in lanes.values() if lane.reused}
         outcomes = plan(group, lanes, sessions)
         stored = [pair for outcome in outcomes for pair in outcome.stored]
         if stored:
             await _store(db, stored, sessions)
         refusals = [await _refusals(db, outcome) for outcome in outcomes]
+        await _note_reuse(db, {lane.lane_id for lane in lanes.values() if lane.reused} - known_reused)
         await _update_lanes(db, [lanes[lane_id] for lane_id in {outcome.batch.lane_id for outcome in outcomes}])
     return [
         (outcome.batch, outcome.error or _verdict(outcome, lanes[outcome.batch.lane_id], kept))
@@ -41,13 +44,13 @@ async def commit_group(db: Connection, group: Sequence[Pending]) -> list[tuple[P
 
 async def _lock_lanes(db: Connection, lane_ids: Iterable[int]) -> dict[int, Lane]:
     cursor = await db.execute(
-        """SELECT lane_id, holder, received::text, fingerprints FROM ingest_lanes
+        """SELECT lane_id, holder, received::text, fingerprints, reused FROM ingest_lanes
         WHERE lane_id = ANY(%s) ORDER BY lane_id FOR UPDATE SKIP LOCKED""",
         (sorted(lane_ids),),
     )
     return {
-        lane_id: Lane(lane_id, holder, from_multirange(received), unpack_crcs(crcs))
-        async for lane_id, holder, received, crcs in cursor
+        lane_id: Lane(lane_id, holder, from_multirange(received), unpack_crcs(crcs), reused)
+        async for lane_id, holder, received, crcs, reused in cursor
     }
 
 
@@ -91,11 +94,13 @@ async def _store(db: Connection, stored: Stored, sessions: dict[str, Session]) -
     async with db.pipeline():
         await _add_to_session_channels(db, stored)
         await _raise_spans(db, blocks)
-        late_ids = {accepted.block.capture_session_id for accepted, late in stored if late}
-        if late_ids:
+        # Not only by late samples: what came before the end and is committed after it changes the session's data, too.
+        ended = {key for key, session in sessions.items() if session.ended_at is not None}
+        amended = ended & {accepted.block.capture_session_id for accepted, _ in stored}
+        if amended:
             await db.execute(
                 "UPDATE capture_sessions SET data_revision = data_revision + 1 WHERE capture_session_id = ANY(%s)",
-                (sorted(late_ids & sessions.keys()),),
+                (sorted(amended),),
             )
 
 
@@ -169,7 +174,7 @@ async def _raise_spans(db: Connection, blocks: Sequence[Block]) -> None:
     await db.execute(
         """UPDATE channels SET max_span_ns = u.span_ns FROM (
             SELECT channel_id, u.span_ns FROM unnest(%s::int[], %s::bigint[]) AS u (id, span_ns)
-            JOIN channels ON channel_id = id WHERE u.span_ns > max_span_ns ORDER BY id FOR UPDATE OF channels
+            JOIN channels ON channel_id = id WHERE u.span_ns > max_span_ns ORDER BY id FOR NO KEY UPDATE OF channels
         ) u WHERE channels.channel_id = u.channel_id AND u.span_ns > max_span_ns""",
         (ids, [spans[channel_id] for channel_id in ids]),
     )
@@ -182,15 +187,23 @@ async def _refusals(db: Connection, outcome: Outcome) -> tuple[tuple[Refusal, st
     return await quarantine.keep(db, outcome.batch, outcome.refused)
 
 
+async def _note_reuse(db: Connection, lane_ids: Iterable[int]) -> None:
+    """A device that restarted its numbering is worth an entry in the audit trail, once."""
+    happened = [Event(None, "telemetry.epoch_reused", "lane", str(lane_id), None, None) for lane_id in sorted(lane_ids)]
+    if happened:
+        await append(db, happened, actor="telemetry", request_id="")
+
+
 async def _update_lanes(db: Connection, lanes: Sequence[Lane]) -> None:
     await db.execute(
-        """UPDATE ingest_lanes l SET received = u.received::int8multirange, fingerprints = u.crcs
-        FROM unnest(%s::bigint[], %s::text[], %s::bytea[]) AS u (lane_id, received, crcs)
+        """UPDATE ingest_lanes l SET received = u.received::int8multirange, fingerprints = u.crcs, reused = u.reused
+        FROM unnest(%s::bigint[], %s::text[], %s::bytea[], %s::boolean[]) AS u (lane_id, received, crcs, reused)
         WHERE l.lane_id = u.lane_id""",
         (
             [lane.lane_id for lane in lanes],
             [to_multirange(lane.received) for lane in lanes],
             [pack_crcs(lane.crcs) for lane in lanes],
+            [lane.reused for lane in lanes],
         ),
     )
 

@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
-from uuid_utils import uuid7
+import structlog
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
-from rigmesh.v1.error_reason_pb2 import AMBIGUOUS_SESSION, OPEN_EXPECTED, ErrorReason
+from rigmesh.v1.error_reason_pb2 import OPEN_EXPECTED
 from rigmesh.v1.telemetry_ingest_service_pb2 import (
     AppendTelemetryRequest,
     AppendTelemetryResponse,
@@ -22,26 +23,33 @@ from services.errors import FailedPrecondition
 from services.rpc.call import Call
 from services.rpc.validate import validate
 from services.settings import Settings
+from services.telemetry.batches import NotStoredError, TooManyGapsError
 from services.telemetry.bindings import MAX_ALIASES, Bindings
 from services.telemetry.channels import Scope, check_session, scope_of
-from services.telemetry.intake import MAX_BATCH_SAMPLES, Source, accept
+from services.telemetry.intake import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES, Source, accept
 from services.telemetry.opening import OpenedLane, find_lane, open_clock, open_lane, seq_ranges, upload_lane
 from services.telemetry.seals import Seals
-from services.telemetry.stream import WINDOW, IngestStream, make_ack, reject
+from services.telemetry.stream import WINDOW, IngestStream, make_ack, refusal, reject
 from services.telemetry.writer import Writers
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 LIMITS = pb.IngestLimits(
-    max_message_bytes=MAX_MESSAGE_BYTES, max_batch_samples=MAX_BATCH_SAMPLES, max_aliases=MAX_ALIASES, window=WINDOW
+    max_message_bytes=MAX_MESSAGE_BYTES,
+    max_batch_series=MAX_BATCH_SERIES,
+    max_batch_samples=MAX_BATCH_SAMPLES,
+    max_aliases=MAX_ALIASES,
+    window=WINDOW,
 )
+log = structlog.get_logger("rigmesh.ingest")
 
 
 class IngestService:
     """The streams of this process, by lane: the newest of a lane ends the one before it."""
 
-    def __init__(self, pools: Pools, writers: Writers, stopping: asyncio.Event) -> None:
-        self._pools, self._writers, self._stopping = pools, writers, stopping
-        self._streams: dict[int, IngestStream] = {}
+    def __init__(self, pools: Pools, writers: Writers, stopping: asyncio.Event, drain_timeout_s: float) -> None:
+        self._pools, self._writers = pools, writers
+        self._stopping, self._drain_timeout_s = stopping, drain_timeout_s
+        self._streams: dict[int, tuple[int, IngestStream]] = {}
 
     async def TelemetryIngest(
         self, requests: AsyncIterator[TelemetryIngestRequest], call: Call
@@ -53,14 +61,13 @@ class IngestService:
             raise FailedPrecondition(OPEN_EXPECTED, "the first frame must be Open")
         validate(first)
         lane, stream = await self._open(scope_of(call.principal), first.open)
-        older, self._streams[lane.lane_id] = self._streams.get(lane.lane_id), stream
-        if older is not None:
-            older.supersede()
+        self._register(lane, stream)
         try:
-            async for response in stream.answers(requests, self._stopping):
-                yield response
+            async with aclosing(stream.answers(requests, self._stopping)) as answers:
+                async for response in answers:
+                    yield response
         finally:
-            if self._streams.get(lane.lane_id) is stream:
+            if self._streams.get(lane.lane_id) == (lane.holder, stream):
                 del self._streams[lane.lane_id]
 
     async def AppendTelemetry(self, request: AppendTelemetryRequest, call: Call) -> AppendTelemetryResponse:
@@ -71,39 +78,58 @@ class IngestService:
                 await check_session(db, scope, request.capture_session_id)
             lane = await upload_lane(db, scope, request.upload_id)
             clock_id = await open_clock(db, scope, request.upload_id, "", request.clock.kind)
-        _, rejected = await bindings.bind_each(request.channels)
-        _refuse_ambiguous(rejected)
+        _, rejected = await bindings.open(request.channels)
         source = Source(lane.lane_id, None, clock_id, request.clock.kind == pb.Clock.MONOTONIC)
-        pending = accept(request.batch, source, bindings.channels, time.time_ns())
+        pending = accept(request.batch, source, bindings.channels, bindings.refused, time.time_ns())
         await bindings.settle_types(pending)
         await self._writers.put(pending)
-        verdict = await pending.done
+        try:
+            verdict = await pending.done
+        except (TooManyGapsError, NotStoredError) as error:
+            raise refusal(error) from None
         totals = pb.IngestTotals(
             committed=verdict.committed,
             deduplicated=verdict.deduplicated,
             late=verdict.late,
-            quarantined=sum(refusal.samples for refusal, _ in verdict.refusals),
+            quarantined=sum(refused.samples for refused, _ in verdict.refusals),
         )
-        rejected += [reject(pending.seq, refusal, quarantine_id) for refusal, quarantine_id in verdict.refusals]
+        rejected += [reject(pending.seq, refused, quarantine_id) for refused, quarantine_id in verdict.refusals]
         return AppendTelemetryResponse(ack=make_ack(verdict.received, totals), rejects=rejected)
 
     async def GetIngestCursor(self, request: GetIngestCursorRequest, call: Call) -> IngestCursor:
-        lane = await find_lane(call.db, scope_of(call.principal), request.producer, request.epoch)
+        kind = "UPLOAD" if request.WhichOneof("lane") == "upload_id" else "STREAM"
+        name = request.upload_id or request.producer
+        lane = await find_lane(call.db, scope_of(call.principal), kind, name, request.epoch)
         return IngestCursor(epoch=lane.epoch, ranges=seq_ranges(lane.received))
+
+    def _register(self, lane: OpenedLane, stream: IngestStream) -> None:
+        """Of two streams of one lane the one that the database let in last goes on, whichever comes here first."""
+        holder, other = self._streams.get(lane.lane_id, (0, None))
+        if holder > lane.holder:
+            stream.supersede()
+            return
+        self._streams[lane.lane_id] = (lane.holder, stream)
+        if other is not None:
+            other.supersede()
 
     async def _open(self, scope: Scope, opening: pb.Open) -> tuple[OpenedLane, IngestStream]:
         bindings = Bindings(self._pools.write, scope, opening.capture_session_id)
         if opening.capture_session_id:
             async with self._pools.read.connection() as db:
                 await check_session(db, scope, opening.capture_session_id)
-        bound, rejected = await bindings.bind_each(opening.channels)
-        _refuse_ambiguous(rejected)
-        holder = str(uuid7())
+        bound, rejected = await bindings.open(opening.channels)
         async with self._pools.write.connection() as db:
-            lane = await open_lane(db, scope, opening.producer, opening.epoch, holder)
+            lane = await open_lane(db, scope, opening.producer, opening.epoch)
             clock_id = await open_clock(db, scope, opening.producer, opening.boot_id, opening.clock.kind)
-        source = Source(lane.lane_id, holder, clock_id, opening.clock.kind == pb.Clock.MONOTONIC)
-        stream = IngestStream(source, lane.received, bindings, self._writers)
+        log.info(
+            "stream opened",
+            lane_id=lane.lane_id,
+            producer=opening.producer,
+            epoch=lane.epoch,
+            oldest_retained_seq=opening.oldest_retained_seq or None,
+        )
+        source = Source(lane.lane_id, lane.holder, clock_id, opening.clock.kind == pb.Clock.MONOTONIC)
+        stream = IngestStream(source, lane.received, bindings, self._writers, self._drain_timeout_s)
         stream.send(TelemetryIngestResponse(opened=_opened(lane, bound)))
         for refused in rejected:
             stream.send(TelemetryIngestResponse(reject=refused))
@@ -117,7 +143,7 @@ async def open_ingest(settings: Settings, pools: Pools, stopping: asyncio.Event)
         Seals(settings.database_url).sealing() as seals,
         Writers(pools.write, seals.committed).running() as writers,
     ):
-        yield IngestService(pools, writers, stopping)
+        yield IngestService(pools, writers, stopping, settings.drain_timeout_s)
 
 
 def _opened(lane: OpenedLane, bound: list[pb.BoundChannel]) -> pb.Opened:
@@ -129,12 +155,3 @@ def _opened(lane: OpenedLane, bound: list[pb.BoundChannel]) -> pb.Opened:
         server_time_ns=time.time_ns(),
         channels=bound,
     )
-
-
-def _refuse_ambiguous(rejected: list[pb.Reject]) -> None:
-    """Where a stream begins, an ambiguous session ends it: all its samples would be lost on the way otherwise."""
-    for refused in rejected:
-        if refused.reason == ErrorReason.Name(AMBIGUOUS_SESSION):
-            raise FailedPrecondition(
-                AMBIGUOUS_SESSION, refused.message, metadata={"capture_session_ids": refused.message.partition(": ")[2]}
-            )

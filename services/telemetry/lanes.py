@@ -16,19 +16,28 @@ Ranges = list[tuple[int, int]]
 
 @dataclass
 class Lane:
-    """The state of a lane within its transaction. `crcs` holds the content CRC of batch 1 and of the last 64."""
+    """The state of a lane within its transaction.
+
+    `crcs` holds the content CRC of batch 1 and of the last 64. `reused` is set when a number came with other content: a
+    device restarted its numbering. From then on a repeated number that cannot be compared any more is not taken for a
+    repetition either.
+    """
 
     lane_id: int
-    holder: str | None
+    holder: int = 0
     received: Ranges = field(default_factory=list)
     crcs: dict[int, int] = field(default_factory=dict)
+    reused: bool = False
 
     def has(self, seq: int) -> bool:
         return contains(self.received, seq)
 
-    def is_reused(self, seq: int, crc: int) -> bool:
-        """True when `seq` is known to have carried other content: a device that restarted its numbering."""
-        return self.crcs.get(seq, crc) != crc
+    def is_repetition(self, seq: int, crc: int) -> bool:
+        """Whether a number that was received carries what it carried then; marks the lane when it does not."""
+        known = self.crcs.get(seq)
+        if known is not None and known != crc:
+            self.reused = True
+        return known == crc or (known is None and not self.reused)
 
     def gaps_with(self, seq: int) -> int:
         """How many gaps the lane would have with `seq` in it."""

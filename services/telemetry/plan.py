@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rigmesh.v1.error_reason_pb2 import EPOCH_REUSED, SESSION_CLOSED
-from services.telemetry.batches import Accepted, Pending, Refusal, SupersededError, TooManyGapsError, refuse_batch
+from services.telemetry.batches import Accepted, Pending, Refusal, SupersededError, TooManyGapsError, whole_refusal
 from services.telemetry.lanes import MAX_GAPS, Lane
 
+REUSED = "this sequence number was used with other content: the device must ask for a new epoch"
 OPEN_STATES = ("RUNNING", "SUCCEEDED", "FAILED", "BACKFILLING")
 
 
@@ -48,9 +49,9 @@ def _decide(batch: Pending, lane: Lane, sessions: Mapping[str, Session]) -> Outc
     if batch.holder is not None and batch.holder != lane.holder:
         return Outcome(batch, error=SupersededError())
     if lane.has(batch.seq):
-        if lane.is_reused(batch.seq, batch.crc):
-            return Outcome(batch, refused=[_reused(batch)])
-        return Outcome(batch, deduplicated=True)
+        if lane.is_repetition(batch.seq, batch.crc):
+            return Outcome(batch, deduplicated=True)
+        return Outcome(batch, refused=[whole_refusal(batch.batch, EPOCH_REUSED, REUSED)])
     if lane.gaps_with(batch.seq) > MAX_GAPS:
         return Outcome(batch, error=TooManyGapsError())
     lane.add(batch.seq, batch.crc)
@@ -63,12 +64,7 @@ def _store(batch: Pending, sessions: Mapping[str, Session]) -> Outcome:
         session = sessions.get(accepted.block.capture_session_id)
         if session is not None and session.status not in OPEN_STATES:
             text = f"the capture session is {session.status}"
-            outcome.refused.append(accepted.refuse(SESSION_CLOSED, text))
+            outcome.refused.append(accepted.taken.refuse(SESSION_CLOSED, text))
         else:
             outcome.stored.append((accepted, session is not None and session.is_late(batch.received_ns)))
     return outcome
-
-
-def _reused(batch: Pending) -> Refusal:
-    text = "this sequence number was used with other content: the device must ask for a new epoch"
-    return refuse_batch(batch.batch, EPOCH_REUSED, text)

@@ -3,7 +3,7 @@
 A batch is handled as a whole where it can be: numpy costs by the call, hardly by the sample.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import crc32c
@@ -69,9 +69,11 @@ def extend_crc(crc: int, alias: int, samples: Samples) -> int:
     return crc32c.crc32c(_little_endian(samples.values), crc)
 
 
-def malformed_crc(crc: int, message: Series | Batch) -> int:
-    """Stands in for `extend_crc` where there are no samples to speak of: the message's bytes."""
-    return crc32c.crc32c(message.SerializeToString(deterministic=True), crc)
+def malformed_crc(crc: int, batch: Iterable[Series]) -> int:
+    """Stands in for `extend_crc` where there are no samples to speak of: the bytes of the series."""
+    for series in batch:
+        crc = crc32c.crc32c(series.SerializeToString(deterministic=True), crc)
+    return crc
 
 
 def batch_samples(batch: Batch) -> int:
@@ -122,7 +124,7 @@ def _regular(regular: Regular, n: int) -> Times:
     start_ns, period_ns = regular.start_ns, regular.period_ns
     if period_ns < 0 or (n > 1 and period_ns == 0):
         raise BadSeriesError(MALFORMED_SERIES, "period_ns must be above 0")
-    if start_ns + period_ns * (n - 1) > INT64_MAX:
+    if start_ns + period_ns * (n - 1) > INT64_MAX or period_ns * (n - 1) >= SAFE_SUM:
         raise BadSeriesError(MALFORMED_SERIES, "a time does not fit 64 bits")
     return np.arange(n, dtype=np.int64) * period_ns + start_ns
 

@@ -7,12 +7,13 @@ lane stands for all before it.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from functools import partial
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
 from rigmesh.v1.error_reason_pb2 import (
     DRAINING,
+    INTERNAL,
     INVALID_FIELDS,
     OPEN_EXPECTED,
     SUPERSEDED,
@@ -23,15 +24,16 @@ from rigmesh.v1.error_reason_pb2 import (
 from rigmesh.v1.telemetry_ingest_service_pb2 import TelemetryIngestRequest, TelemetryIngestResponse
 from services.errors import Aborted, FailedPrecondition, InvalidArgument, RigmeshError, Unavailable
 from services.rpc.validate import validate
-from services.telemetry.batches import Pending, Refusal, SupersededError, Verdict
+from services.telemetry.batches import Pending, Refusal, SupersededError, TooManyGapsError, Verdict
 from services.telemetry.bindings import Bindings
 from services.telemetry.intake import Source, accept
-from services.telemetry.lanes import Ranges, committed_through, missing
+from services.telemetry.lanes import MAX_GAPS, Ranges, committed_through, missing
 from services.telemetry.opening import seq_ranges
 from services.telemetry.wakeup import Wakeup
 from services.telemetry.writer import Writers
 
-MAX_SEQ = 2**63 - 1
+# A range of numbers ends one further, which must still be an int8.
+MAX_SEQ = 2**63 - 2
 MAX_OUTBOX = 1000
 WINDOW = pb.Window(max_batches=64, max_bytes=4 * 1024 * 1024)
 
@@ -39,8 +41,10 @@ WINDOW = pb.Window(max_batches=64, max_bytes=4 * 1024 * 1024)
 class IngestStream:
     """From Open to the end. `received` is the lane's state as last committed."""
 
-    def __init__(self, source: Source, received: Ranges, bindings: Bindings, writers: Writers) -> None:
-        self._source, self._received = source, received
+    def __init__(
+        self, source: Source, received: Ranges, bindings: Bindings, writers: Writers, drain_timeout_s: float
+    ) -> None:
+        self._source, self._received, self._drain_timeout_s = source, received, drain_timeout_s
         self._bindings, self._writers = bindings, writers
         self._totals = pb.IngestTotals()
         self._outbox: deque[TelemetryIngestResponse] = deque()
@@ -60,7 +64,7 @@ class IngestStream:
 
     async def answers(
         self, requests: AsyncIterator[TelemetryIngestRequest], stopping: asyncio.Event
-    ) -> AsyncIterator[TelemetryIngestResponse]:
+    ) -> AsyncGenerator[TelemetryIngestResponse, None]:
         """The frames to the client, until Finished, the end of `requests`, an error, or a stop of the server."""
         reader = asyncio.create_task(self._read(requests))
         drain = asyncio.create_task(self._drain(reader, stopping))
@@ -125,15 +129,19 @@ class IngestStream:
     async def _batch(self, batch: pb.Batch) -> None:
         if not 0 < batch.seq <= MAX_SEQ:
             raise InvalidArgument(
-                INVALID_FIELDS, "batch.seq must be from 1 to 2^63 - 1", fields={"batch.seq": "out of range"}
+                INVALID_FIELDS, "batch.seq must be from 1 to 2^63 - 2", fields={"batch.seq": "out of range"}
             )
-        pending = accept(batch, self._source, self._bindings.channels, time.time_ns())
+        pending = accept(batch, self._source, self._bindings.channels, self._bindings.refused, time.time_ns())
         await self._bindings.settle_types(pending)
         await self._changed.until(lambda: self._has_room(pending.size_bytes) or self._error)
         self._in_flight += 1
         self._in_flight_bytes += pending.size_bytes
         pending.done.add_done_callback(partial(self._decided, pending))
-        await self._writers.put(pending)
+        try:
+            await self._writers.put(pending)
+        except asyncio.CancelledError:
+            pending.done.cancel()  # it will never be decided
+            raise
 
     def _has_room(self, size_bytes: int) -> bool:
         if not self._in_flight:
@@ -150,7 +158,7 @@ class IngestStream:
         if isinstance(error, SupersededError):
             self.supersede()
         elif error is not None:
-            self._end(FailedPrecondition(TOO_MANY_GAPS, "more than 256 gaps in this lane: number batches without gaps"))
+            self._end(refusal(error))
         else:
             self._count(pending, done.result())
         self._changed.notify()
@@ -192,7 +200,9 @@ class IngestStream:
     async def _drain(self, reader: asyncio.Task[None], stopping: asyncio.Event) -> None:
         await stopping.wait()
         self._draining = True
-        self.send(TelemetryIngestResponse(drain=pb.Drain(deadline_ns=time.time_ns() + 8 * 10**9)))
+        self.send(
+            TelemetryIngestResponse(drain=pb.Drain(deadline_ns=time.time_ns() + int(self._drain_timeout_s * 1e9)))
+        )
         self._changed.notify()
         reader.cancel()
         await self._settled()
@@ -201,6 +211,14 @@ class IngestStream:
     def _end(self, error: RigmeshError) -> None:
         self._error = self._error or error
         self._changed.notify()
+
+
+def refusal(error: BaseException) -> RigmeshError:
+    """What the client is told when a batch could not be decided."""
+    if isinstance(error, TooManyGapsError):
+        text = f"more than {MAX_GAPS} gaps in this lane: number batches without gaps"
+        return FailedPrecondition(TOO_MANY_GAPS, text)
+    return RigmeshError(INTERNAL, "a batch could not be stored; the log says why")
 
 
 def reject(seq: int, refusal: Refusal, quarantine_id: str) -> pb.Reject:

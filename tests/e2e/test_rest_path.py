@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Lab, Rig
+from tests.conftest import Lab
 from tests.e2e.conftest import RestAs
 from tests.e2e.rest import Rest
 from tests.envoy.edge_calls import Answer
@@ -148,7 +148,7 @@ async def read_back(browser: Rest, run_id: str, sensor_id: str, start_ns: int) -
     assert [(one["signal"], one["samples"]) for one in channels] == [("ax", "8"), ("n", "3")]
 
 
-async def test_an_id_in_the_body_that_differs_from_the_path_is_refused(rest: RestAs, lab: Lab, rig: Rig) -> None:
+async def test_an_id_in_the_body_that_differs_from_the_path_is_refused(rest: RestAs, lab: Lab) -> None:
     owner = rest(lab.owner)
     experiment = await owner.post("/experiments", project_id=lab.project_id, name="grip")
     runs = [await owner.post(f"/experiments/{experiment['experiment_id']}/runs", name=name) for name in "ab"]

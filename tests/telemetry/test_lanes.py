@@ -28,7 +28,7 @@ def test_a_lane_holds_exactly_what_was_added_in_any_order(first: set[int], secon
 
 @given(st.permutations(range(1, 20)))
 def test_adding_one_by_one_ends_in_one_range(order: list[int]) -> None:
-    lane = Lane(1, None)
+    lane = Lane(1)
     for seq in order:
         lane.add(seq, seq)
     assert lane.received == [(1, 20)]
@@ -57,16 +57,20 @@ def test_fingerprints_of_the_first_and_the_last_batches_are_kept(crcs: dict[int,
     assert kept == {seq: crcs[seq] for seq in expected}
 
 
-def test_a_number_with_other_content_is_seen() -> None:
-    lane = Lane(1, None)
+def test_a_number_with_other_content_marks_its_lane() -> None:
+    lane = Lane(1)
     lane.add(1, 0xAA)
-    assert lane.is_reused(1, 0xBB)
-    assert not lane.is_reused(1, 0xAA)
-    assert not lane.is_reused(2, 0xBB)
+    lane.received = [(1, 300)]
+    assert lane.is_repetition(1, 0xAA)
+    assert lane.is_repetition(200, 0xBB), "what cannot be compared is taken for a repetition"
+    assert not lane.is_repetition(1, 0xBB)
+    assert lane.reused
+    assert not lane.is_repetition(200, 0xBB), "but not any more after a number came with other content"
+    assert lane.is_repetition(1, 0xAA)
 
 
 def test_gaps_are_counted_from_one_on() -> None:
-    lane = Lane(1, None)
+    lane = Lane(1)
     assert lane.gaps_with(2) == 1
     lane.add(1, 0)
     assert lane.gaps_with(2) == 0

@@ -180,10 +180,10 @@ async def test_an_upload_of_parts_in_any_order_is_stored_once(bench: Any, rig: A
         )
     assert (answer.ack.committed_through, answer.ack.totals.deduplicated) == (2, 1)
     assert [value for _, value in await bench.stored("ax")] == [1.0, 2.0]
-    cursor = await ingest.GetIngestCursor(GetIngestCursorRequest(producer="night"), metadata=credential)
+    cursor = await ingest.GetIngestCursor(GetIngestCursorRequest(upload_id="night"), metadata=credential)
     assert [(r.first, r.last) for r in cursor.ranges] == [(1, 2)]
     with refused("NOT_FOUND", "NOT_FOUND"):
-        await ingest.GetIngestCursor(GetIngestCursorRequest(producer="day"), metadata=credential)
+        await ingest.GetIngestCursor(GetIngestCursorRequest(upload_id="day"), metadata=credential)
 
 
 @pytest.mark.parametrize("person", ["viewer", "editor"])

@@ -73,7 +73,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     SUPERSEDED: _ErrorReason.ValueType  # 44
     """ABORTED. A newer stream of the same lane took over."""
     SESSION_REQUIRED: _ErrorReason.ValueType  # 45
-    """FAILED_PRECONDITION. Open without a session, for a sensor outside of the token's project. Also as Reject."""
+    """Reject, for a binding. Open names no session, and without one the samples would belong to another project."""
     UNKNOWN_ALIAS: _ErrorReason.ValueType  # 60
     """Reject. The alias was not bound."""
     SENSOR_NOT_FOUND: _ErrorReason.ValueType  # 61
@@ -91,11 +91,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     TIME_OUT_OF_RANGE: _ErrorReason.ValueType  # 67
     """Reject. Before 1970, or more than a day in the future."""
     TIME_SPAN_TOO_WIDE: _ErrorReason.ValueType  # 68
-    """Reject, whole batch. It spans more than 16 time chunks of 7 days."""
+    """Reject. The series, or the whole batch, spans more than 16 time chunks of 7 days."""
     CRC_MISMATCH: _ErrorReason.ValueType  # 69
     """Reject, whole batch. `crc32c` does not match the content."""
     EPOCH_REUSED: _ErrorReason.ValueType  # 70
-    """Reject, whole batch. The sequence number was used before with other content."""
+    """Reject, whole batch. The sequence number was used before with other content, or may have been, in an epoch in which
+    that was seen: the device must ask for a new epoch.
+    """
     UNSTORABLE: _ErrorReason.ValueType  # 71
     """Reject. The database refused the values."""
     CLOCK_ANCHOR_MISSING: _ErrorReason.ValueType  # 72
@@ -104,6 +106,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Reject, for a binding. The alias is bound to another channel already."""
     TOO_MANY_ALIASES: _ErrorReason.ValueType  # 74
     """Reject, for a binding. More than 1024 aliases on a stream."""
+    TOO_MANY_SERIES: _ErrorReason.ValueType  # 75
+    """Reject, whole batch. More than 1024 series."""
+    TOO_MANY_CHANNELS: _ErrorReason.ValueType  # 76
+    """Reject, for a binding. The sensor has 4096 channels already."""
     UNAVAILABLE: _ErrorReason.ValueType  # 90
     """UNAVAILABLE. A part that the call needs is away; RetryInfo says when to try again."""
     TIMEOUT: _ErrorReason.ValueType  # 91
@@ -171,7 +177,7 @@ TOO_MANY_GAPS: ErrorReason.ValueType  # 43
 SUPERSEDED: ErrorReason.ValueType  # 44
 """ABORTED. A newer stream of the same lane took over."""
 SESSION_REQUIRED: ErrorReason.ValueType  # 45
-"""FAILED_PRECONDITION. Open without a session, for a sensor outside of the token's project. Also as Reject."""
+"""Reject, for a binding. Open names no session, and without one the samples would belong to another project."""
 UNKNOWN_ALIAS: ErrorReason.ValueType  # 60
 """Reject. The alias was not bound."""
 SENSOR_NOT_FOUND: ErrorReason.ValueType  # 61
@@ -189,11 +195,13 @@ TOO_MANY_SAMPLES: ErrorReason.ValueType  # 66
 TIME_OUT_OF_RANGE: ErrorReason.ValueType  # 67
 """Reject. Before 1970, or more than a day in the future."""
 TIME_SPAN_TOO_WIDE: ErrorReason.ValueType  # 68
-"""Reject, whole batch. It spans more than 16 time chunks of 7 days."""
+"""Reject. The series, or the whole batch, spans more than 16 time chunks of 7 days."""
 CRC_MISMATCH: ErrorReason.ValueType  # 69
 """Reject, whole batch. `crc32c` does not match the content."""
 EPOCH_REUSED: ErrorReason.ValueType  # 70
-"""Reject, whole batch. The sequence number was used before with other content."""
+"""Reject, whole batch. The sequence number was used before with other content, or may have been, in an epoch in which
+that was seen: the device must ask for a new epoch.
+"""
 UNSTORABLE: ErrorReason.ValueType  # 71
 """Reject. The database refused the values."""
 CLOCK_ANCHOR_MISSING: ErrorReason.ValueType  # 72
@@ -202,6 +210,10 @@ ALIAS_TAKEN: ErrorReason.ValueType  # 73
 """Reject, for a binding. The alias is bound to another channel already."""
 TOO_MANY_ALIASES: ErrorReason.ValueType  # 74
 """Reject, for a binding. More than 1024 aliases on a stream."""
+TOO_MANY_SERIES: ErrorReason.ValueType  # 75
+"""Reject, whole batch. More than 1024 series."""
+TOO_MANY_CHANNELS: ErrorReason.ValueType  # 76
+"""Reject, for a binding. The sensor has 4096 channels already."""
 UNAVAILABLE: ErrorReason.ValueType  # 90
 """UNAVAILABLE. A part that the call needs is away; RetryInfo says when to try again."""
 TIMEOUT: ErrorReason.ValueType  # 91

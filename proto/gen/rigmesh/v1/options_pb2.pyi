@@ -82,7 +82,9 @@ class Access(_message.Message):
     returns_raw: _builtins.bool
     """True where answers may carry raw (unconverted) samples."""
     audit: _builtins.str
-    """What the audit trail calls this change, "<noun>.<past participle>"; empty for reads."""
+    """What the audit trail calls this change, "<noun>.<past participle>"; empty for reads, and for ingest: a sample carries
+    where it came from itself.
+    """
     returns_secret: _builtins.bool
     """True where the answer carries a secret that is shown once: its stored copy for a repeated call is encrypted."""
     @_builtins.property

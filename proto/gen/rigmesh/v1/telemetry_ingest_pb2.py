@@ -26,7 +26,7 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rigmesh/v1/telemetry_ingest.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xb7\x03\n\x04Open\x12\x33\n\x08producer\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12\x1f\n\x05\x65poch\x18\x02 \x01(\x04\x42\x10\xbaH\r2\x0b\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01\x12.\n\x07\x62oot_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{0,64}$\x12 \n\x05\x63lock\x18\x04 \x01(\x0b\x32\x11.rigmesh.v1.Clock\x12\x1b\n\x13oldest_retained_seq\x18\x05 \x01(\x04\x12\x42\n\x13required_durability\x18\x06 \x01(\x0e\x32\x1b.rigmesh.v1.Open.DurabilityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\'\n\x12\x63\x61pture_session_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x37\n\x08\x63hannels\x18\x08 \x03(\x0b\x32\x1a.rigmesh.v1.ChannelBindingB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"D\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07SPOOLED\x10\x01\x12\r\n\tCOMMITTED\x10\x02\"n\n\x05\x43lock\x12.\n\x04kind\x18\x01 \x01(\x0e\x32\x16.rigmesh.v1.Clock.KindB\x08\xbaH\x05\x82\x01\x02\x10\x01\"5\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04WALL\x10\x01\x12\r\n\tMONOTONIC\x10\x02\"\xb9\x01\n\x0e\x43hannelBinding\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x1e\n\tsensor_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x31\n\x06signal\x18\x03 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12)\n\x04unit\x18\x04 \x01(\tB\x1b\xbaH\x18r\x16\x18@2\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x1a\n\tperiod_ns\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"?\n\x04\x42ind\x12\x37\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1a.rigmesh.v1.ChannelBindingB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\x88\x01\n\x05\x42\x61tch\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x1b\n\x0e\x64\x65vice_sent_ns\x18\x02 \x01(\x12H\x00\x88\x01\x01\x12\x13\n\x06\x63rc32c\x18\x03 \x01(\x07H\x01\x88\x01\x01\x12\"\n\x06series\x18\x04 \x03(\x0b\x32\x12.rigmesh.v1.SeriesB\x11\n\x0f_device_sent_nsB\t\n\x07_crc32c\"\xf5\x01\n\x06Series\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12&\n\x07regular\x18\x02 \x01(\x0b\x32\x13.rigmesh.v1.RegularH\x00\x12*\n\tirregular\x18\x03 \x01(\x0b\x32\x15.rigmesh.v1.IrregularH\x00\x12&\n\x07\x64oubles\x18\x04 \x01(\x0b\x32\x13.rigmesh.v1.DoublesH\x01\x12$\n\x06\x66loats\x18\x05 \x01(\x0b\x32\x12.rigmesh.v1.FloatsH\x01\x12(\n\x08integers\x18\x06 \x01(\x0b\x32\x14.rigmesh.v1.IntegersH\x01\x42\x06\n\x04timeB\x08\n\x06values\".\n\x07Regular\x12\x10\n\x08start_ns\x18\x01 \x01(\x12\x12\x11\n\tperiod_ns\x18\x02 \x01(\x03\"/\n\tIrregular\x12\x10\n\x08start_ns\x18\x01 \x01(\x12\x12\x10\n\x08\x64\x65lta_ns\x18\x02 \x03(\x12\"\x19\n\x07\x44oubles\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x18\n\x06\x46loats\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x12\"p\n\x04Loss\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x1f\n\x05\x63ount\x18\x02 \x01(\x04\x42\x10\xbaH\r2\x0b\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01\x12\x0f\n\x07\x66rom_ns\x18\x03 \x01(\x12\x12\r\n\x05to_ns\x18\x04 \x01(\x12\x12\x18\n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\"\x07\n\x05\x46lush\"\x1a\n\x06\x46inish\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\"\xe4\x01\n\x06Opened\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x06\x63ursor\x18\x02 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12\x37\n\x12granted_durability\x18\x03 \x01(\x0e\x32\x1b.rigmesh.v1.Open.Durability\x12(\n\x06limits\x18\x04 \x01(\x0b\x32\x18.rigmesh.v1.IngestLimits\x12\x16\n\x0eserver_time_ns\x18\x05 \x01(\x03\x12*\n\x08\x63hannels\x18\x06 \x03(\x0b\x32\x18.rigmesh.v1.BoundChannel\"\'\n\x08SeqRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"}\n\x0cIngestLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_batch_samples\x18\x02 \x01(\x03\x12\x13\n\x0bmax_aliases\x18\x03 \x01(\x03\x12\"\n\x06window\x18\x04 \x01(\x0b\x32\x12.rigmesh.v1.Window\"{\n\x0c\x42oundChannel\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x11\n\tsensor_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x1a\n\x12\x63\x61pture_session_id\x18\x04 \x01(\t\x12\x1d\n\x15\x63onversion_profile_id\x18\x05 \x01(\t\"3\n\x05\x42ound\x12*\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x18.rigmesh.v1.BoundChannel\"\x89\x01\n\x03\x41\x63k\x12\x19\n\x11\x63ommitted_through\x18\x01 \x01(\x04\x12\x17\n\x0fspooled_through\x18\x02 \x01(\x04\x12$\n\x06ranges\x18\x03 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12(\n\x06totals\x18\x04 \x01(\x0b\x32\x18.rigmesh.v1.IngestTotals\"Z\n\x0cIngestTotals\x12\x11\n\tcommitted\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x02 \x01(\x04\x12\x0c\n\x04late\x18\x03 \x01(\x04\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\"~\n\x06Reject\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\x05\x61lias\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\tpermanent\x18\x05 \x01(\x08\x12\x15\n\rquarantine_id\x18\x06 \x01(\tB\x08\n\x06_alias\"0\n\x06Window\x12\x13\n\x0bmax_batches\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\"\x1c\n\x05\x44rain\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x01 \x01(\x03\"\x87\x01\n\x08\x46inished\x12\x19\n\x11\x63ommitted_through\x18\x01 \x01(\x04\x12%\n\x07missing\x18\x02 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12(\n\x06totals\x18\x03 \x01(\x0b\x32\x18.rigmesh.v1.IngestTotals\x12\x0f\n\x07pending\x18\x04 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!rigmesh/v1/telemetry_ingest.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\"\xb7\x03\n\x04Open\x12\x33\n\x08producer\x18\x01 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12\x1f\n\x05\x65poch\x18\x02 \x01(\x04\x42\x10\xbaH\r2\x0b\x10\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01\x12.\n\x07\x62oot_id\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{0,64}$\x12 \n\x05\x63lock\x18\x04 \x01(\x0b\x32\x11.rigmesh.v1.Clock\x12\x1b\n\x13oldest_retained_seq\x18\x05 \x01(\x04\x12\x42\n\x13required_durability\x18\x06 \x01(\x0e\x32\x1b.rigmesh.v1.Open.DurabilityB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\'\n\x12\x63\x61pture_session_id\x18\x07 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x37\n\x08\x63hannels\x18\x08 \x03(\x0b\x32\x1a.rigmesh.v1.ChannelBindingB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"D\n\nDurability\x12\x1a\n\x16\x44URABILITY_UNSPECIFIED\x10\x00\x12\x0b\n\x07SPOOLED\x10\x01\x12\r\n\tCOMMITTED\x10\x02\"n\n\x05\x43lock\x12.\n\x04kind\x18\x01 \x01(\x0e\x32\x16.rigmesh.v1.Clock.KindB\x08\xbaH\x05\x82\x01\x02\x10\x01\"5\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x08\n\x04WALL\x10\x01\x12\r\n\tMONOTONIC\x10\x02\"\xb9\x01\n\x0e\x43hannelBinding\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x1e\n\tsensor_id\x18\x02 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x31\n\x06signal\x18\x03 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12)\n\x04unit\x18\x04 \x01(\tB\x1b\xbaH\x18r\x16\x18@2\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x1a\n\tperiod_ns\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00\"?\n\x04\x42ind\x12\x37\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x1a.rigmesh.v1.ChannelBindingB\t\xbaH\x06\x92\x01\x03\x10\x80\x08\"\x9b\x01\n\x05\x42\x61tch\x12\x1e\n\x03seq\x18\x01 \x01(\x04\x42\x11\xbaH\x0e\x32\x0c\x18\xfe\xff\xff\xff\xff\xff\xff\xff\x7f(\x01\x12\x1b\n\x0e\x64\x65vice_sent_ns\x18\x02 \x01(\x12H\x00\x88\x01\x01\x12\x13\n\x06\x63rc32c\x18\x03 \x01(\x07H\x01\x88\x01\x01\x12\"\n\x06series\x18\x04 \x03(\x0b\x32\x12.rigmesh.v1.SeriesB\x11\n\x0f_device_sent_nsB\t\n\x07_crc32c\"\xf5\x01\n\x06Series\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12&\n\x07regular\x18\x02 \x01(\x0b\x32\x13.rigmesh.v1.RegularH\x00\x12*\n\tirregular\x18\x03 \x01(\x0b\x32\x15.rigmesh.v1.IrregularH\x00\x12&\n\x07\x64oubles\x18\x04 \x01(\x0b\x32\x13.rigmesh.v1.DoublesH\x01\x12$\n\x06\x66loats\x18\x05 \x01(\x0b\x32\x12.rigmesh.v1.FloatsH\x01\x12(\n\x08integers\x18\x06 \x01(\x0b\x32\x14.rigmesh.v1.IntegersH\x01\x42\x06\n\x04timeB\x08\n\x06values\".\n\x07Regular\x12\x10\n\x08start_ns\x18\x01 \x01(\x12\x12\x11\n\tperiod_ns\x18\x02 \x01(\x03\"/\n\tIrregular\x12\x10\n\x08start_ns\x18\x01 \x01(\x12\x12\x10\n\x08\x64\x65lta_ns\x18\x02 \x03(\x12\"\x19\n\x07\x44oubles\x12\x0e\n\x06values\x18\x01 \x03(\x01\"\x18\n\x06\x46loats\x12\x0e\n\x06values\x18\x01 \x03(\x02\"\x1a\n\x08Integers\x12\x0e\n\x06values\x18\x01 \x03(\x12\"\xc3\x01\n\x04Loss\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12 \n\x05\x63ount\x18\x02 \x01(\x04\x42\x11\xbaH\x0e\x32\x0c\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f(\x01\x12\x0f\n\x07\x66rom_ns\x18\x03 \x01(\x12\x12\r\n\x05to_ns\x18\x04 \x01(\x12\x12\x18\n\x06reason\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01:P\xbaHM\x1aK\n\nloss.order\x12!to_ns must not lie before from_ns\x1a\x1athis.from_ns <= this.to_ns\"\x07\n\x05\x46lush\"\x1a\n\x06\x46inish\x12\x10\n\x08last_seq\x18\x01 \x01(\x04\"\xe4\x01\n\x06Opened\x12\r\n\x05\x65poch\x18\x01 \x01(\x04\x12$\n\x06\x63ursor\x18\x02 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12\x37\n\x12granted_durability\x18\x03 \x01(\x0e\x32\x1b.rigmesh.v1.Open.Durability\x12(\n\x06limits\x18\x04 \x01(\x0b\x32\x18.rigmesh.v1.IngestLimits\x12\x16\n\x0eserver_time_ns\x18\x05 \x01(\x03\x12*\n\x08\x63hannels\x18\x06 \x03(\x0b\x32\x18.rigmesh.v1.BoundChannel\"\'\n\x08SeqRange\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\x12\x0c\n\x04last\x18\x02 \x01(\x04\"\x97\x01\n\x0cIngestLimits\x12\x19\n\x11max_message_bytes\x18\x01 \x01(\x03\x12\x19\n\x11max_batch_samples\x18\x02 \x01(\x03\x12\x13\n\x0bmax_aliases\x18\x03 \x01(\x03\x12\"\n\x06window\x18\x04 \x01(\x0b\x32\x12.rigmesh.v1.Window\x12\x18\n\x10max_batch_series\x18\x05 \x01(\x03\"{\n\x0c\x42oundChannel\x12\r\n\x05\x61lias\x18\x01 \x01(\r\x12\x11\n\tsensor_id\x18\x02 \x01(\t\x12\x0e\n\x06signal\x18\x03 \x01(\t\x12\x1a\n\x12\x63\x61pture_session_id\x18\x04 \x01(\t\x12\x1d\n\x15\x63onversion_profile_id\x18\x05 \x01(\t\"3\n\x05\x42ound\x12*\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x18.rigmesh.v1.BoundChannel\"\x89\x01\n\x03\x41\x63k\x12\x19\n\x11\x63ommitted_through\x18\x01 \x01(\x04\x12\x17\n\x0fspooled_through\x18\x02 \x01(\x04\x12$\n\x06ranges\x18\x03 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12(\n\x06totals\x18\x04 \x01(\x0b\x32\x18.rigmesh.v1.IngestTotals\"Z\n\x0cIngestTotals\x12\x11\n\tcommitted\x18\x01 \x01(\x04\x12\x14\n\x0c\x64\x65\x64uplicated\x18\x02 \x01(\x04\x12\x0c\n\x04late\x18\x03 \x01(\x04\x12\x13\n\x0bquarantined\x18\x04 \x01(\x04\"~\n\x06Reject\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x12\n\x05\x61lias\x18\x02 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x11\n\tpermanent\x18\x05 \x01(\x08\x12\x15\n\rquarantine_id\x18\x06 \x01(\tB\x08\n\x06_alias\"0\n\x06Window\x12\x13\n\x0bmax_batches\x18\x01 \x01(\x03\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\"\x1c\n\x05\x44rain\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x01 \x01(\x03\"\x87\x01\n\x08\x46inished\x12\x19\n\x11\x63ommitted_through\x18\x01 \x01(\x04\x12%\n\x07missing\x18\x02 \x03(\x0b\x32\x14.rigmesh.v1.SeqRange\x12(\n\x06totals\x18\x03 \x01(\x0b\x32\x18.rigmesh.v1.IngestTotals\x12\x0f\n\x07pending\x18\x04 \x01(\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,10 +57,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANNELBINDING'].fields_by_name['period_ns']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_BIND'].fields_by_name['channels']._loaded_options = None
   _globals['_BIND'].fields_by_name['channels']._serialized_options = b'\272H\006\222\001\003\020\200\010'
+  _globals['_BATCH'].fields_by_name['seq']._loaded_options = None
+  _globals['_BATCH'].fields_by_name['seq']._serialized_options = b'\272H\0162\014\030\376\377\377\377\377\377\377\377\177(\001'
   _globals['_LOSS'].fields_by_name['count']._loaded_options = None
-  _globals['_LOSS'].fields_by_name['count']._serialized_options = b'\272H\r2\013\020\200\200\200\200\200\200\200\200\200\001'
+  _globals['_LOSS'].fields_by_name['count']._serialized_options = b'\272H\0162\014\030\377\377\377\377\377\377\377\377\177(\001'
   _globals['_LOSS'].fields_by_name['reason']._loaded_options = None
   _globals['_LOSS'].fields_by_name['reason']._serialized_options = b'\272H\005r\003\030\310\001'
+  _globals['_LOSS']._loaded_options = None
+  _globals['_LOSS']._serialized_options = b'\272HM\032K\n\nloss.order\022!to_ns must not lie before from_ns\032\032this.from_ns <= this.to_ns'
   _globals['_OPEN']._serialized_start=112
   _globals['_OPEN']._serialized_end=551
   _globals['_OPEN_DURABILITY']._serialized_start=483
@@ -74,45 +78,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BIND']._serialized_start=853
   _globals['_BIND']._serialized_end=916
   _globals['_BATCH']._serialized_start=919
-  _globals['_BATCH']._serialized_end=1055
-  _globals['_SERIES']._serialized_start=1058
-  _globals['_SERIES']._serialized_end=1303
-  _globals['_REGULAR']._serialized_start=1305
-  _globals['_REGULAR']._serialized_end=1351
-  _globals['_IRREGULAR']._serialized_start=1353
-  _globals['_IRREGULAR']._serialized_end=1400
-  _globals['_DOUBLES']._serialized_start=1402
-  _globals['_DOUBLES']._serialized_end=1427
-  _globals['_FLOATS']._serialized_start=1429
-  _globals['_FLOATS']._serialized_end=1453
-  _globals['_INTEGERS']._serialized_start=1455
-  _globals['_INTEGERS']._serialized_end=1481
-  _globals['_LOSS']._serialized_start=1483
-  _globals['_LOSS']._serialized_end=1595
-  _globals['_FLUSH']._serialized_start=1597
-  _globals['_FLUSH']._serialized_end=1604
-  _globals['_FINISH']._serialized_start=1606
-  _globals['_FINISH']._serialized_end=1632
-  _globals['_OPENED']._serialized_start=1635
-  _globals['_OPENED']._serialized_end=1863
-  _globals['_SEQRANGE']._serialized_start=1865
-  _globals['_SEQRANGE']._serialized_end=1904
-  _globals['_INGESTLIMITS']._serialized_start=1906
-  _globals['_INGESTLIMITS']._serialized_end=2031
-  _globals['_BOUNDCHANNEL']._serialized_start=2033
-  _globals['_BOUNDCHANNEL']._serialized_end=2156
-  _globals['_BOUND']._serialized_start=2158
-  _globals['_BOUND']._serialized_end=2209
-  _globals['_ACK']._serialized_start=2212
-  _globals['_ACK']._serialized_end=2349
-  _globals['_INGESTTOTALS']._serialized_start=2351
-  _globals['_INGESTTOTALS']._serialized_end=2441
-  _globals['_REJECT']._serialized_start=2443
-  _globals['_REJECT']._serialized_end=2569
-  _globals['_WINDOW']._serialized_start=2571
-  _globals['_WINDOW']._serialized_end=2619
-  _globals['_DRAIN']._serialized_start=2621
-  _globals['_DRAIN']._serialized_end=2649
-  _globals['_FINISHED']._serialized_start=2652
-  _globals['_FINISHED']._serialized_end=2787
+  _globals['_BATCH']._serialized_end=1074
+  _globals['_SERIES']._serialized_start=1077
+  _globals['_SERIES']._serialized_end=1322
+  _globals['_REGULAR']._serialized_start=1324
+  _globals['_REGULAR']._serialized_end=1370
+  _globals['_IRREGULAR']._serialized_start=1372
+  _globals['_IRREGULAR']._serialized_end=1419
+  _globals['_DOUBLES']._serialized_start=1421
+  _globals['_DOUBLES']._serialized_end=1446
+  _globals['_FLOATS']._serialized_start=1448
+  _globals['_FLOATS']._serialized_end=1472
+  _globals['_INTEGERS']._serialized_start=1474
+  _globals['_INTEGERS']._serialized_end=1500
+  _globals['_LOSS']._serialized_start=1503
+  _globals['_LOSS']._serialized_end=1698
+  _globals['_FLUSH']._serialized_start=1700
+  _globals['_FLUSH']._serialized_end=1707
+  _globals['_FINISH']._serialized_start=1709
+  _globals['_FINISH']._serialized_end=1735
+  _globals['_OPENED']._serialized_start=1738
+  _globals['_OPENED']._serialized_end=1966
+  _globals['_SEQRANGE']._serialized_start=1968
+  _globals['_SEQRANGE']._serialized_end=2007
+  _globals['_INGESTLIMITS']._serialized_start=2010
+  _globals['_INGESTLIMITS']._serialized_end=2161
+  _globals['_BOUNDCHANNEL']._serialized_start=2163
+  _globals['_BOUNDCHANNEL']._serialized_end=2286
+  _globals['_BOUND']._serialized_start=2288
+  _globals['_BOUND']._serialized_end=2339
+  _globals['_ACK']._serialized_start=2342
+  _globals['_ACK']._serialized_end=2479
+  _globals['_INGESTTOTALS']._serialized_start=2481
+  _globals['_INGESTTOTALS']._serialized_end=2571
+  _globals['_REJECT']._serialized_start=2573
+  _globals['_REJECT']._serialized_end=2699
+  _globals['_WINDOW']._serialized_start=2701
+  _globals['_WINDOW']._serialized_end=2749
+  _globals['_DRAIN']._serialized_start=2751
+  _globals['_DRAIN']._serialized_end=2779
+  _globals['_FINISHED']._serialized_start=2782
+  _globals['_FINISHED']._serialized_end=2917
 # @@protoc_insertion_point(module_scope)

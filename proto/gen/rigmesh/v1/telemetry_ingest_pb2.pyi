@@ -70,7 +70,8 @@ class Open(_message.Message):
     """Least durability that the device waits for before it forgets a batch. Every Ack of this version means COMMITTED."""
     capture_session_id: _builtins.str
     """Where the samples belong. Empty = per sensor the one RUNNING session among the runs that the sensor is attached to;
-    with none the samples belong to the sensor's primary project, with several the stream ends AMBIGUOUS_SESSION.
+    with none the samples belong to the sensor's primary project, with several the stream ends AMBIGUOUS_SESSION. It is
+    looked up when a channel is bound, and holds for the rest of the stream.
     """
     @_builtins.property
     def clock(self) -> Global___Clock:
@@ -228,7 +229,7 @@ class Batch(_message.Message):
     """
     @_builtins.property
     def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___Series]:
-        """At most 65 536 samples in all."""
+        """At most 1024 series, and 65 536 samples in all."""
 
     def __init__(
         self,
@@ -440,7 +441,9 @@ Global___Integers: _TypeAlias = Integers  # noqa: Y015
 
 @_typing.final
 class Loss(_message.Message):
-    """Samples that the device knows it lost, so that a gap is seen as one."""
+    """Samples that the device knows it lost, so that a gap is seen as one. It is stored before any later frame is looked at:
+    an Ack of a batch sent after it covers it too. Telling it again changes nothing.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -456,7 +459,7 @@ class Loss(_message.Message):
     from_ns: _builtins.int
     """Device time of the first one lost."""
     to_ns: _builtins.int
-    """Device time of the last one lost."""
+    """Device time of the last one lost; not before the first."""
     reason: _builtins.str
     """Why, in the device's words."""
     def __init__(
@@ -599,12 +602,15 @@ class IngestLimits(_message.Message):
     MAX_BATCH_SAMPLES_FIELD_NUMBER: _builtins.int
     MAX_ALIASES_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_SERIES_FIELD_NUMBER: _builtins.int
     max_message_bytes: _builtins.int
     """Largest message in bytes: 4 MiB."""
     max_batch_samples: _builtins.int
     """Most samples in a batch: 65 536."""
     max_aliases: _builtins.int
     """Most aliases: 1024."""
+    max_batch_series: _builtins.int
+    """Most series in a batch: 1024."""
     @_builtins.property
     def window(self) -> Global___Window:
         """First window."""
@@ -616,10 +622,11 @@ class IngestLimits(_message.Message):
         max_batch_samples: _builtins.int = ...,
         max_aliases: _builtins.int = ...,
         window: Global___Window | None = ...,
+        max_batch_series: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_aliases", b"max_aliases", "max_batch_samples", b"max_batch_samples", "max_message_bytes", b"max_message_bytes", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_aliases", b"max_aliases", "max_batch_samples", b"max_batch_samples", "max_batch_series", b"max_batch_series", "max_message_bytes", b"max_message_bytes", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -218,22 +218,28 @@ class GetIngestCursorRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PRODUCER_FIELD_NUMBER: _builtins.int
+    UPLOAD_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     producer: _builtins.str
-    """The producer of a stream, or the upload_id of an upload."""
+    """That of a stream, by its producer."""
+    upload_id: _builtins.str
+    """That of an upload."""
     epoch: _builtins.int
-    """The epoch; 0 = the newest."""
+    """The epoch of a stream; 0 = the newest."""
     def __init__(
         self,
         *,
         producer: _builtins.str = ...,
+        upload_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lane", b"lane", "producer", b"producer", "upload_id", b"upload_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "producer", b"producer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "lane", b"lane", "producer", b"producer", "upload_id", b"upload_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_lane: _TypeAlias = _typing.Literal["producer", "upload_id"]  # noqa: Y015
+    _WhichOneofArgType_lane: _TypeAlias = _typing.Literal["lane", b"lane"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_lane) -> _WhichOneofReturnType_lane | None: ...
 
 Global___GetIngestCursorRequest: _TypeAlias = GetIngestCursorRequest  # noqa: Y015
 

@@ -73,7 +73,7 @@ class TelemetryIngestServiceServicer(object):
 
     def AppendTelemetry(self, request, context):
         """One batch in one call, for devices and scripts without a stream. The lane is (scope, upload_id, epoch 1), the part
-        number is `batch.seq`: repeating a call is safe and changes nothing.
+        number is `batch.seq`: repeating a call is safe and changes nothing. Lanes of uploads and of streams are apart.
         Answers after the commit. FAILED_PRECONDITION and NOT_FOUND as above; bad series are listed in `rejects`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

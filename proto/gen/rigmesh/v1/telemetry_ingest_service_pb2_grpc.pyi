@@ -46,7 +46,7 @@ class TelemetryIngestServiceStub:
     """
     AppendTelemetry: _grpc.UnaryUnaryMultiCallable[_telemetry_ingest_service_pb2.AppendTelemetryRequest, _telemetry_ingest_service_pb2.AppendTelemetryResponse]
     """One batch in one call, for devices and scripts without a stream. The lane is (scope, upload_id, epoch 1), the part
-    number is `batch.seq`: repeating a call is safe and changes nothing.
+    number is `batch.seq`: repeating a call is safe and changes nothing. Lanes of uploads and of streams are apart.
     Answers after the commit. FAILED_PRECONDITION and NOT_FOUND as above; bad series are listed in `rejects`.
     """
     GetIngestCursor: _grpc.UnaryUnaryMultiCallable[_telemetry_ingest_service_pb2.GetIngestCursorRequest, _telemetry_ingest_service_pb2.IngestCursor]
@@ -70,7 +70,7 @@ class TelemetryIngestServiceAsyncStub(TelemetryIngestServiceStub):
     """
     AppendTelemetry: _aio.UnaryUnaryMultiCallable[_telemetry_ingest_service_pb2.AppendTelemetryRequest, _telemetry_ingest_service_pb2.AppendTelemetryResponse]  # type: ignore[assignment]
     """One batch in one call, for devices and scripts without a stream. The lane is (scope, upload_id, epoch 1), the part
-    number is `batch.seq`: repeating a call is safe and changes nothing.
+    number is `batch.seq`: repeating a call is safe and changes nothing. Lanes of uploads and of streams are apart.
     Answers after the commit. FAILED_PRECONDITION and NOT_FOUND as above; bad series are listed in `rejects`.
     """
     GetIngestCursor: _aio.UnaryUnaryMultiCallable[_telemetry_ingest_service_pb2.GetIngestCursorRequest, _telemetry_ingest_service_pb2.IngestCursor]  # type: ignore[assignment]
@@ -103,7 +103,7 @@ class TelemetryIngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_telemetry_ingest_service_pb2.AppendTelemetryResponse, _abc.Awaitable[_telemetry_ingest_service_pb2.AppendTelemetryResponse]]:
         """One batch in one call, for devices and scripts without a stream. The lane is (scope, upload_id, epoch 1), the part
-        number is `batch.seq`: repeating a call is safe and changes nothing.
+        number is `batch.seq`: repeating a call is safe and changes nothing. Lanes of uploads and of streams are apart.
         Answers after the commit. FAILED_PRECONDITION and NOT_FOUND as above; bad series are listed in `rejects`.
         """
 
