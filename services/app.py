@@ -96,7 +96,7 @@ async def serve(role: str, settings: Settings) -> None:
         pools = await stack.enter_async_context(open_pools(settings, settings.database_url))
         await stack.enter_async_context(admin_server(settings, role, pools, background))
         last_use = await stack.enter_async_context(open_last_use(pools.write, background))
-        slices = await _slices(role, settings, pools, stack, stopping)
+        slices = await _slices(role, settings, pools, stack, stopping, background)
         pipeline = Pipeline(Admission(pools, instance_key, last_use.note))
         await stack.enter_async_context(_grpc_server(role, settings, pipeline, slices))
         _tune_collector()
@@ -106,11 +106,16 @@ async def serve(role: str, settings: Settings) -> None:
 
 
 async def _slices(
-    role: str, settings: Settings, pools: Pools, stack: contextlib.AsyncExitStack, stopping: asyncio.Event
+    role: str,
+    settings: Settings,
+    pools: Pools,
+    stack: contextlib.AsyncExitStack,
+    stopping: asyncio.Event,
+    background: Background,
 ) -> Slices:
     if role == "control":
         return CONTROL_SERVICES
-    ingest = await stack.enter_async_context(open_ingest(settings, pools, stopping))
+    ingest = await stack.enter_async_context(open_ingest(settings, pools, stopping, background))
     reads = await stack.enter_async_context(open_reads(settings, stopping))
     return [(INGEST, ingest), (READS, reads)]
 

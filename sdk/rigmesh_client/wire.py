@@ -19,6 +19,9 @@ def pack_sint64(numbers: Int64s) -> bytes:
     """The payload of a packed `repeated sint64`."""
     rest = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     width = max(1, -(-int(rest.max(initial=0)).bit_length() // 7))
+    # Running sums begin with a step of 0, and go on with steps of one length where the clock is steady.
+    if numbers.size > 1 and int(rest[1:].min()).bit_length() > 7 * (width - 1):
+        return _varint(int(rest[0])) + _equally_long(rest[1:], width)
     groups = np.empty((numbers.size, width), np.uint8)
     used = np.empty((numbers.size, width), np.bool_)
     for place in range(width):
@@ -28,6 +31,15 @@ def pack_sint64(numbers: Int64s) -> bytes:
         rest = rest >> np.uint64(7)
     used[:, 0] = True  # a zero takes one byte too
     return groups[used].tobytes()
+
+
+def _equally_long(numbers: NDArray[np.uint64], width: int) -> bytes:
+    """Varints that all take `width` bytes: a third of the work."""
+    groups = np.empty((numbers.size, width), np.uint8)
+    for place in range(width):
+        groups[:, place] = numbers >> np.uint64(7 * place) & np.uint64(0x7F) | np.uint64(0x80)
+    groups[:, -1] &= 0x7F
+    return groups.tobytes()
 
 
 def _varint(number: int) -> bytes:

@@ -18,6 +18,7 @@ from rigmesh.v1.telemetry_ingest_service_pb2 import (
     TelemetryIngestRequest,
     TelemetryIngestResponse,
 )
+from services.background import Background
 from services.db.pool import Pools
 from services.errors import FailedPrecondition
 from services.rpc.call import Call
@@ -137,11 +138,13 @@ class IngestService:
 
 
 @contextlib.asynccontextmanager
-async def open_ingest(settings: Settings, pools: Pools, stopping: asyncio.Event) -> AsyncIterator[IngestService]:
+async def open_ingest(
+    settings: Settings, pools: Pools, stopping: asyncio.Event, background: Background
+) -> AsyncIterator[IngestService]:
     """The service with its writers and the sealer running."""
     async with (
-        Seals(settings.database_url).sealing() as seals,
-        Writers(pools.write, seals.committed).running() as writers,
+        Seals(settings.database_url).sealing(background) as seals,
+        Writers(pools.write, seals.committed).running(background) as writers,
     ):
         yield IngestService(pools, writers, stopping, settings.drain_timeout_s)
 

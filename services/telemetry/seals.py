@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import psycopg
 import structlog
 
+from services.background import Background
+
 COMMITTED_CHANNEL, SEALED_CHANNEL = "rigmesh_committed", "rigmesh_sealed"
 POLL_S = 1.0
 COALESCE_S = 0.01
@@ -33,15 +35,11 @@ class Seals:
         self._committed.set()
 
     @contextlib.asynccontextmanager
-    async def sealing(self) -> AsyncIterator["Seals"]:
+    async def sealing(self, background: Background) -> AsyncIterator["Seals"]:
         """Notifies and, as the leader, seals while open."""
-        tasks = [asyncio.create_task(_forever(self._notify)), asyncio.create_task(_forever(self._lead))]
-        try:
+        notifying = background.running(_forever(self._notify), "notices of commits")
+        async with notifying, background.running(_forever(self._lead), "sealer"):
             yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _notify(self) -> None:
         async with await psycopg.AsyncConnection.connect(self._url, autocommit=True) as db:

@@ -35,7 +35,7 @@ from services.telemetry.writer import Writers
 # A range of numbers ends one further, which must still be an int8.
 MAX_SEQ = 2**63 - 2
 MAX_OUTBOX = 1000
-WINDOW = pb.Window(max_batches=64, max_bytes=4 * 1024 * 1024)
+WINDOW = pb.Window(max_batches=256, max_bytes=16 * 1024 * 1024)
 
 
 class IngestStream:

@@ -10,6 +10,7 @@ import structlog
 from psycopg_pool import PoolTimeout, TooManyRequests
 
 from rigmesh.v1.error_reason_pb2 import UNSTORABLE
+from services.background import Background
 from services.db.pool import Pool
 from services.telemetry.batches import NotStoredError, Pending, Verdict
 from services.telemetry.commit import commit_group
@@ -125,15 +126,12 @@ class Writers:
         await self._writers[batch.lane_id % WRITERS].put(batch)
 
     @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator["Writers"]:
+    async def running(self, background: Background) -> AsyncIterator["Writers"]:
         """Commits while open."""
-        tasks = [asyncio.create_task(writer.run()) for writer in self._writers]
-        try:
+        async with contextlib.AsyncExitStack() as stack:
+            for number, writer in enumerate(self._writers):
+                await stack.enter_async_context(background.running(writer.run(), f"writer {number}"))
             yield self
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def is_passing(error: Exception) -> bool:

@@ -116,7 +116,7 @@ async def test_the_whole_path_by_rest_alone(browser: Rest, rest: RestAs, lab: La
     appended = await device.post("/telemetry", **upload(session["capture_session_id"], start_ns))
     assert appended["rejects"] == []
     assert appended["ack"]["totals"]["committed"] == str(len(VALUES) + len(INTEGERS))
-    cursor = await device.get("/telemetry/cursor", producer="upload-1")
+    cursor = await device.get("/telemetry/cursor", upload_id="upload-1")
     assert cursor == {"epoch": "1", "ranges": [{"first": "1", "last": "1"}]}
     await read_back(browser, path.rpartition("/")[2], sensor["sensor_id"], start_ns)
     stopped = await browser.post(f"{path}/capture-sessions/{session['capture_session_id']}/stop", outcome="FAILED")
