@@ -26,6 +26,7 @@ class Case:
 
 BLOCK_COPY = {size: partial(block_copy, series_samples=size) for size in (200, 1000, 5000)}
 INGEST = {size: partial(ingest.rate, series_samples=size) for size in (200, 1000, 5000)}
+INGEST_1000_SIX = partial(ingest.rate, series_samples=1000, signals=6)
 INGEST_1000_ENVOY = partial(ingest.rate, series_samples=1000, through_envoy=True)
 ACK_LATENCY = partial(ingest.ack_latency, series_samples=1000)
 RATE = "samples/s"
@@ -35,6 +36,7 @@ CASES = (
     Case("ingest_1000", RATE, "ceiling_block_copy_1000", INGEST[1000]),
     Case("ceiling_row_copy", RATE, None, row_copy),
     Case("ingest_1000_vs_rows", RATE, "ceiling_row_copy", INGEST[1000]),
+    Case("ingest_1000_six", RATE, "ceiling_block_copy_1000", INGEST_1000_SIX),
     Case("ingest_1000_envoy", RATE, "ceiling_block_copy_1000", INGEST_1000_ENVOY),
     Case("ceiling_block_copy_200", RATE, None, BLOCK_COPY[200]),
     Case("ingest_200", RATE, "ceiling_block_copy_200", INGEST[200]),

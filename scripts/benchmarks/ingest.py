@@ -9,10 +9,14 @@ from scripts.benchmarks.load import Load, Sent, send
 from scripts.benchmarks.rig import BenchError, Rig
 
 
-async def rate(rig: Rig, seconds: float, *, series_samples: int, through_envoy: bool = False) -> dict[str, float]:
+async def rate(
+    rig: Rig, seconds: float, *, series_samples: int, signals: int = 1, through_envoy: bool = False
+) -> dict[str, float]:
     """Committed samples a second, as fast as the server takes them."""
     session_id = await rig.new_session()
-    sent = await _send(rig, Load(_endpoint(rig, through_envoy), rig.tokens, session_id, series_samples, seconds))
+    endpoint = _endpoint(rig, through_envoy)
+    load = Load(endpoint, rig.tokens, session_id, series_samples, seconds, signals=signals)
+    sent = await _send(rig, load)
     return {"rate": await committed_samples(rig.db, session_id, sent) / sent.elapsed_s}
 
 

@@ -10,12 +10,14 @@ from scripts.benchmarks.rig import BenchError
 from scripts.benchmarks.walk import AGE_NS, PERIOD_NS, Walk
 
 PATIENCE_S = 30.0
-SIGNAL = "walk"
 
 
 @dataclass(frozen=True)
 class Load:
-    """What to send: one stream a token. `batches_per_s` is per stream; None = as many as the server takes."""
+    """What to send: one stream a token. `signals` is the number of series in a batch, which share their times.
+
+    `batches_per_s` is per stream; None = as many as the server takes.
+    """
 
     endpoint: str
     tokens: tuple[str, ...]
@@ -23,6 +25,7 @@ class Load:
     series_samples: int
     seconds: float
     batches_per_s: float | None = None
+    signals: int = 1
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ async def _send(load: Load) -> Sent:
 
 async def _open(stack: AsyncExitStack, load: Load, token: str) -> SensorStream:
     connection = await stack.enter_async_context(connect(load.endpoint, token))
-    channels = [Channel(SIGNAL, "V", PERIOD_NS)]
+    channels = [Channel(f"walk{signal}", "V", PERIOD_NS) for signal in range(load.signals)]
     stream = SensorStream(connection, "bench", channels, capture_session_id=load.capture_session_id)
     return await stack.enter_async_context(stream)
 
@@ -71,7 +74,7 @@ async def _feed(stream: SensorStream, walk: Walk, load: Load, latencies_s: list[
         while (now_s := time.perf_counter()) < began_s + load.seconds:
             times_ns, values = walk.series(number)
             number += 1
-            await stream.send({SIGNAL: values}, times_ns=times_ns)
+            await stream.send({f"walk{signal}": values for signal in range(load.signals)}, times_ns=times_ns)
             if load.batches_per_s:
                 acks.create_task(_time_ack(stream, now_s, latencies_s))
                 await asyncio.sleep(max(0.0, began_s + number / load.batches_per_s - time.perf_counter()))
