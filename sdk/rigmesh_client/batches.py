@@ -13,6 +13,9 @@ from rigmesh_client.wire import delimited
 
 # at 20 bytes a sample (two of the longest varints) and some 60 a series, this also keeps a message far below its 4 MiB
 MAX_BATCH_SAMPLES = 65_536
+MAX_BATCH_SERIES = 1024
+# a message of this size costs little more than one of a tenth
+JOINED_BYTES = 128 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,22 @@ class EncodedBatch:
     """`Batch.series`, packed."""
     samples: int
     crc32c: int | None
+    series_count: int = 1
+
+    def takes(self, other: "EncodedBatch") -> bool:
+        """Whether both may become one batch. A checksum is over all of a batch: then each stays as it is."""
+        return (
+            self.crc32c is None
+            and other.crc32c is None
+            and len(self.series) + len(other.series) <= JOINED_BYTES
+            and self.samples + other.samples <= MAX_BATCH_SAMPLES
+            and self.series_count + other.series_count <= MAX_BATCH_SERIES
+        )
+
+    def joined(self, other: "EncodedBatch") -> "EncodedBatch":
+        """Both as one: a repeated field goes on where it ended."""
+        count = self.series_count + other.series_count
+        return EncodedBatch(self.series + other.series, self.samples + other.samples, None, count)
 
 
 def split(columns: Mapping[int, Column], times: SampleTimes, *, checksum: bool) -> Iterator[EncodedBatch]:
@@ -62,4 +81,5 @@ def _encode(columns: Mapping[int, Column], times: SampleTimes, checksum: bool) -
         series=b"".join(series),
         samples=times.count * len(columns),
         crc32c=content_crc32c(columns, times) if checksum else None,
+        series_count=len(columns),
     )

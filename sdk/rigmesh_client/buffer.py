@@ -13,6 +13,9 @@ class SendBuffer:
 
     `max_batches` and `max_bytes` bound what is kept; the server's window bounds what of it is in flight. A single batch
     is always let through, whatever its size, so that neither bound can stop the stream for good.
+
+    Sends that wait for the window are put together into larger batches: a stream that keeps up sends each at once, one
+    that does not sends fewer, larger messages. A batch that was sent once never changes.
     """
 
     def __init__(self, max_batches: int, max_bytes: int):
@@ -25,7 +28,7 @@ class SendBuffer:
         self._window = FIRST_WINDOW
         self._in_flight_batches = 0
         self._in_flight_bytes = 0
-        self._sent_through = 0
+        self._sent_through = self._ever_sent_through = 0
         self.last_seq = 0
         """Number of the newest batch; 0 = none."""
         self.sent_samples = 0
@@ -46,9 +49,13 @@ class SendBuffer:
         return within or not self._pending
 
     def add(self, batch: EncodedBatch) -> None:
-        """Takes a batch and gives it the next number. The caller asks `has_room` first."""
-        self.last_seq += 1
-        self._pending[self.last_seq] = batch
+        """Takes a batch: under the next number, or as a part of the newest one. The caller asks `has_room` first."""
+        newest = self._pending.get(self.last_seq)
+        if newest is not None and self.last_seq > self._ever_sent_through and newest.takes(batch):
+            self._pending[self.last_seq] = newest.joined(batch)
+        else:
+            self.last_seq += 1
+            self._pending[self.last_seq] = batch
         self._bytes += len(batch.series)
 
     def next_to_send(self) -> tuple[int, EncodedBatch] | None:
@@ -60,6 +67,7 @@ class SendBuffer:
         if batch is None or not self._window_lets(batch):
             return None
         self._sent_through = seq
+        self._ever_sent_through = max(seq, self._ever_sent_through)
         self._in_flight_batches += 1
         self._in_flight_bytes += len(batch.series)
         self.sent_samples += batch.samples

@@ -21,6 +21,7 @@ class Streaming(RuleBasedStateMachine):
         self.durable: set[int] = set()
         self.told: set[int] = set()
         self.in_flight: list[int] = []
+        self.written: set[int] = set()
         self.window = Window(max_batches=64, max_bytes=4 << 20)
 
     def ranges(self) -> list[SeqRange]:
@@ -36,8 +37,13 @@ class Streaming(RuleBasedStateMachine):
     def send(self, size: int) -> None:
         batch = EncodedBatch(series=bytes(size), samples=size, crc32c=None)
         if self.buffer.has_room(batch):
+            newest = self.buffer.last_seq
             self.buffer.add(batch)
-            self.sizes.append(size)
+            if self.buffer.last_seq > newest:
+                self.sizes.append(size)
+            else:
+                assert newest not in self.written, "a batch that was sent never changes"
+                self.sizes[-1] += size
 
     @rule()
     def write(self) -> None:
@@ -48,6 +54,7 @@ class Streaming(RuleBasedStateMachine):
         assert len(batch.series) == self.sizes[seq - 1]
         assert not self.in_flight or seq > max(self.in_flight)
         self.in_flight.append(seq)
+        self.written.add(seq)
         unheard = [s for s in self.in_flight if s not in self.told]
         if len(unheard) > 1:
             assert len(unheard) <= self.window.max_batches

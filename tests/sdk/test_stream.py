@@ -58,7 +58,9 @@ async def test_flush_returns_when_all_is_committed(device: Any) -> None:
         assert stream.unacknowledged_batches == 0
         await assert_all_stored(device, BATCHES)
         cursor = await device.sensor.ingest.GetIngestCursor(GetIngestCursorRequest(producer="imu", epoch=stream.epoch))
-        assert [(part.first, part.last) for part in cursor.ranges] == [(1, BATCHES)]
+        (durable,) = cursor.ranges
+        assert durable.first == 1
+        assert durable.last <= BATCHES, "sends that had to wait share a batch"
 
 
 @pytest.mark.parametrize("cuts", [[2_000], [30_001, 77_777], [5_000, 5_000, 150_000]])
@@ -120,7 +122,7 @@ async def test_what_is_not_taken_is_told_and_does_not_stop_the_rest(device: Any)
     async with SensorStream(device.sensor, "imu", [Channel("ax"), Channel("n")], on_reject=told.append) as stream:
         await stream.send({"ax": [1.0], "n": [1]}, start_ns=START_NS)
         await stream.send({"ax": [2.0], "n": [2.0]}, start_ns=START_NS + MS)
-    assert [(reject.seq, reject.alias, reject.reason) for reject in told] == [(2, 2, "WRONG_VALUE_TYPE")]
+    assert [(reject.alias, reject.reason) for reject in told] == [(2, "WRONG_VALUE_TYPE")]
     assert (stream.rejects, stream.reject_count) == (told, 1)
     assert (await device.stored("ax")).values.tolist() == [1.0, 2.0]
     assert (await device.stored("n")).values.tolist() == [1]
