@@ -35,10 +35,10 @@ class Settings(BaseSettings):
     )
     log_format: Literal["json", "console"] = Field("json", description="one line a call")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-    pool_size: int = Field(8, ge=2, le=100, description="connections of each pool of a process")
+    pool_size: int = Field(8, ge=2, le=100, description="connections of each pool of a process, ingest aside")
     pool_timeout_s: float = Field(2.0, gt=0, description="longest wait for a connection")
-    statement_timeout_s: float = Field(5.0, gt=0, description="longest statement of a unary call")
-    drain_timeout_s: float = Field(8.0, gt=0, description="longest wait for streams to end at stop")
+    statement_timeout_s: float = Field(5.0, gt=0, description="longest statement of a unary call; streams have 60 s")
+    drain_timeout_s: float = Field(5.0, gt=0, le=25, description="longest wait for streams to end at stop")
 
     @field_validator("control_upstreams", "telemetry_upstreams", "cors_origins", mode="before")
     @classmethod

@@ -2,9 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 
 from rigmesh.v1.error_reason_pb2 import ILLEGAL_TRANSITION, WRONG_STATE
 from services.errors import FailedPrecondition
+
+
+class Guard(Enum):
+    """What must hold beside the source state; the slice that owns the table checks it."""
+
+    RUN_IS_RUNNING = "the run is RUNNING"
+    NO_ACTIVE_SESSIONS = "no capture session is DRAFT, RUNNING or BACKFILLING"
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Transition:
     sources: tuple[str, ...]
     target: str
     sets: str = ""
-    guard: str = ""
+    guard: Guard | None = None
     event: str = ""
 
 

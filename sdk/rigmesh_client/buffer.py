@@ -29,6 +29,7 @@ class SendBuffer:
         self._in_flight_batches = 0
         self._in_flight_bytes = 0
         self._sent_through = self._ever_sent_through = 0
+        self._numbers_before = 0
         self.last_seq = 0
         """Number of the newest batch; 0 = none."""
         self.sent_samples = 0
@@ -42,6 +43,20 @@ class SendBuffer:
     def oldest_seq(self) -> int:
         """Number of the oldest batch that is not acknowledged; one more than the newest if there is none."""
         return next(iter(self._pending), self.last_seq + 1)
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a batch was sent since the last rewind and is not acknowledged."""
+        return self._in_flight_batches > 0
+
+    @property
+    def newest_position(self) -> int:
+        """As `last_seq`, but counted through all epochs."""
+        return self._numbers_before + self.last_seq
+
+    def is_settled(self, position: int) -> bool:
+        """Whether all that was added until `newest_position` was this is acknowledged."""
+        return not self._pending or self._numbers_before + self.oldest_seq > position
 
     def has_room(self, batch: EncodedBatch) -> bool:
         """Whether the batch may be added now."""
@@ -93,6 +108,14 @@ class SendBuffer:
         self._in_flight_batches = self._in_flight_bytes = self.sent_samples = 0
         self.acknowledge(0, cursor)
         self._sent_through = self.oldest_seq - 1
+
+    def renumber(self) -> None:
+        """A new epoch begins, which has nothing of this one: what is kept gets the numbers from 1 on."""
+        self._numbers_before += self.oldest_seq - 1
+        self._pending = dict(enumerate(self._pending.values(), start=1))
+        self.last_seq = len(self._pending)
+        self._ever_sent_through = 0
+        self.rewind([])
 
     def holds(self, ranges: Iterable[SeqRange]) -> bool:
         """Whether every batch of the ranges can still be sent."""

@@ -1,11 +1,11 @@
 """The channels of a stream and the numbers that they have in it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from rigmesh.v1.telemetry_ingest_pb2 import ChannelBinding
+from rigmesh.v1.telemetry_ingest_pb2 import BoundChannel, ChannelBinding
 from rigmesh_client.columns import Column, as_column
 
 MAX_ALIASES = 1_024
@@ -35,6 +35,7 @@ class ChannelTable:
 
     def __init__(self, channels: Sequence[Channel]):
         self._aliases: dict[str, int] = {}
+        self._sessions: dict[int, str] = {}
         self.bindings: list[ChannelBinding] = []
         self.add(channels)
 
@@ -58,6 +59,21 @@ class ChannelTable:
                     period_ns=channel.period_ns,
                 )
             )
+
+    def note_sessions(self, bound: Iterable[BoundChannel]) -> None:
+        """Where the server puts each channel's samples; its first word on a channel holds."""
+        for channel in bound:
+            self._sessions.setdefault(channel.alias, channel.capture_session_id)
+
+    def forget_sessions(self) -> None:
+        """What the server said does not hold any more."""
+        self._sessions.clear()
+
+    @property
+    def session(self) -> str:
+        """The one session of all channels; empty when there is none, or more than one."""
+        sessions = set(self._sessions.values())
+        return sessions.pop() if len(sessions) == 1 else ""
 
     def name(self, alias: int) -> str:
         """The name of a channel; its number if there is none."""

@@ -48,7 +48,7 @@ class Lane:
         self._read_clock_ns = read_clock_ns
         self._on_progress = on_progress
         self._attempt: IngestAttempt | None = None
-        self._finishing = False
+        self._finishing = self._entered = False
         self.epoch = 0
         """Given by the server; 0 = not yet."""
         self.reconnections = 0
@@ -71,12 +71,13 @@ class Lane:
         while True:
             began_s = loop.time()
             attempt = self._next_attempt()
-            ending = await attempt.run(self._current_opening())
+            ending = await attempt.run(self._current_opening(), whole=not self._entered)
             if attempt.finished is not None:
                 finishes += 1
                 if self.is_complete(attempt.finished, finishes):
                     return
-            self._refuse(ending, attempt)
+            if not self._begins_anew(ending):
+                self._refuse(ending, attempt)
             worked = attempt.acknowledged or (attempt.opened and loop.time() - began_s > LONGEST_S)
             failures = 1 if worked else failures + 1
             self._note_problem(ending)
@@ -96,14 +97,37 @@ class Lane:
         opening.epoch = self.epoch
         opening.required_durability = Open.COMMITTED
         opening.oldest_retained_seq = self._buffer.oldest_seq
+        # What is in the buffer was meant for the session of its time, not for the one that runs at the resumption.
+        opening.capture_session_id = self._opening.capture_session_id or self._channels.session
         return opening
 
     def _progressed(self) -> None:
-        if self._attempt is not None and self._attempt.opened is not None:
-            self.epoch = self._attempt.opened.epoch
+        attempt = self._attempt
+        if attempt is not None and attempt.opened is not None and (self._entered or not attempt.refused):
+            self.epoch, self._entered = attempt.opened.epoch, True
         self._on_progress()
 
+    def _begins_anew(self, ending: Ending) -> bool:
+        """Whether the server has forgotten what it gave out, as one does whose database was restored from a backup.
+
+        What is not acknowledged is then sent in a new epoch, and goes where the server now puts it.
+        """
+        if not self._entered:
+            return False
+        if ending.reason == "UNKNOWN_EPOCH":
+            self.epoch = 0
+            self._buffer.renumber()
+            return True
+        if ending.reason == "NOT_FOUND" and self._channels.session and not self._opening.capture_session_id:
+            self._channels.forget_sessions()
+            return True
+        return False
+
     def _refuse(self, ending: Ending, attempt: IngestAttempt) -> None:
+        if attempt.refused and not self._entered:
+            first = attempt.refused[0]
+            name = f"channel {self._channels.name(first.alias)} (alias {first.alias})"
+            raise StreamRefused(grpc.StatusCode.FAILED_PRECONDITION, first.reason, f"{name}: {first.message}")
         before_opened = attempt.opened is None and ending.code in _OPEN_REFUSALS
         if ending.code in _REFUSALS or before_opened:
             raise StreamRefused(ending.code, ending.reason, ending.details)

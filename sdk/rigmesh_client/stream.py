@@ -32,11 +32,13 @@ class SensorStream:
             await stream.send({"ax": values}, start_ns=start_ns, period_ns=20_000_000)
 
     Entering waits until the server has opened the stream. Leaving sends Finish and returns when the server has
-    accounted for every sample; leaving by an exception drops what is not acknowledged. In between a broken connection
-    is opened again for as long as it takes, and what is not acknowledged is sent again. A stream is entered once, and
-    is a new epoch: its numbers do not go on from an earlier process.
+    accounted for every sample; leaving by an exception drops what is not acknowledged. In between a broken connection,
+    or one on which nothing is acknowledged for a minute, is opened again for as long as it takes, and what is not
+    acknowledged is sent again. A stream is entered once, and is a new epoch: its numbers do not go on from an earlier
+    process. It begins another one when the server has forgotten its epoch, restored from a backup.
 
     Entering, `send`, `flush` and leaving raise StreamRefused where trying again would not help; leaving, DataMissing.
+    Entering does so too when a channel cannot be bound; `rejects` has all of them.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class SensorStream:
     ):
         """producer: a name of letters, digits and `_ . -`, unique among the token's streams, the same after a restart.
 
-        capture_session_id: empty = the one that is running for the sensor.
+        capture_session_id: empty = the one that is running for the sensor when its channel is first bound. A stream all
+            of whose channels have the same one stays with it when it is opened again. Channels of no session, or of
+            several, are looked up anew then, for one Open can name one session only.
         clock: what the times given to `send` are read from: Clock.WALL (nanoseconds since 1970), or Clock.MONOTONIC,
             which is this process's `time.monotonic_ns()`; its boot is then named by `boot_id`.
         checksum: send a CRC-32C with each batch, which the server checks.
@@ -140,8 +144,7 @@ class SensorStream:
 
     async def flush(self) -> None:
         """Waits until all that was sent before is acknowledged: committed, or rejected for good."""
-        last_seq = self._buffer.last_seq
-        await self._until(lambda: self._buffer.oldest_seq > last_seq)
+        await self._until(partial(self._buffer.is_settled, self._buffer.newest_position))
 
     async def __aenter__(self) -> Self:
         self._task = asyncio.create_task(self._lane.run(), name="rigmesh stream")

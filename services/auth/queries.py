@@ -35,7 +35,11 @@ async def open_attempt(pool: Pool, username: str) -> float | None:
     """
     async with pool.connection() as db:
         await db.execute("SELECT pg_advisory_xact_lock(hashtextextended('login ' || lower(%s), 0))", (username,))
-        await db.execute(f"DELETE FROM login_failures WHERE failed_at < now() - interval '{FAILURE_WINDOW}'")
+        await db.execute(
+            f"""DELETE FROM login_failures
+            WHERE username = lower(%s) AND failed_at < now() - interval '{FAILURE_WINDOW}'""",
+            (username,),
+        )
         cursor = await db.execute(
             f"""SELECT extract(epoch FROM failed_at + interval '{FAILURE_WINDOW}' - now())::float8 FROM login_failures
             WHERE username = lower(%s) ORDER BY failed_at DESC LIMIT 1 OFFSET {MAX_FAILURES - 1}""",

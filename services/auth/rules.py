@@ -9,14 +9,18 @@ from services.rpc.call import Kind, Principal
 
 
 def check_token(wanted: ApiToken, principal: Principal, now: datetime) -> None:
-    """InvalidArgument for a token that makes no sense; PermissionDenied for one with more rights than its maker.
+    """InvalidArgument for a token that makes no sense, or would outlive the one that makes it; PermissionDenied for one
+    with more rights than its maker.
 
     ADMIN is for administrators only: in another's hands it would wait for the day of a promotion.
     """
     if (ApiToken.INGEST in wanted.scopes) != bool(wanted.project_id):
         raise invalid_field("api_token.project_id", "belongs to the INGEST scope: both or neither must be given")
-    if wanted.HasField("expires_at") and wanted.expires_at.ToDatetime(tzinfo=UTC) <= now:
+    expires_at = wanted.expires_at.ToDatetime(tzinfo=UTC) if wanted.HasField("expires_at") else None
+    if expires_at is not None and expires_at <= now:
         raise invalid_field("api_token.expires_at", "must lie in the future")
+    if principal.expires_at is not None and (expires_at is None or expires_at > principal.expires_at):
+        raise invalid_field("api_token.expires_at", "must not be later than that of the token which makes this one")
     if ApiToken.ADMIN in wanted.scopes and not principal.is_admin:
         raise PermissionDenied(ROLE_TOO_LOW, "needs the ADMIN role", metadata={"required_role": "ADMIN"})
     if principal.kind is Kind.API_TOKEN:

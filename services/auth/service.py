@@ -1,6 +1,7 @@
 """AuthService: sessions of people, API tokens of programs."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -19,6 +20,7 @@ from rigmesh.v1.auth_service_pb2 import (
 from rigmesh.v1.error_reason_pb2 import LIMIT_EXCEEDED, NO_SESSION, TOO_MANY_LOGINS, WRONG_PASSWORD
 from services import passwords
 from services.auth import queries, rules
+from services.auth.throttle import Throttle
 from services.db.page import open_page
 from services.errors import FailedPrecondition, ResourceExhausted, Unauthenticated, not_found
 from services.rpc import tokens
@@ -29,9 +31,14 @@ from services.rpc.call import Call, Kind, Principal
 # the connection that the one before it needs.
 MAX_LOGINS = 4
 _logins = asyncio.Semaphore(MAX_LOGINS)
+_throttle = Throttle()
 
 
 async def Login(request: LoginRequest, call: Call) -> Me:
+    if retry_after_s := _throttle.take(call.address, time.monotonic()):
+        raise ResourceExhausted(
+            TOO_MANY_LOGINS, "too many logins from this address; try again later", retry_after_s=retry_after_s
+        )
     if _logins.locked():
         raise ResourceExhausted(
             LIMIT_EXCEEDED,

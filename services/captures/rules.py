@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from services.errors import invalid_field, not_found
-from services.state_machine import StateMachine, Transition, wrong_state
+from services.state_machine import Guard, StateMachine, Transition, wrong_state
 
-RUN_IS_RUNNING = "the run is RUNNING"
 CAPTURE_SESSION = StateMachine(
     "capture_session",
     (
-        Transition(("DRAFT",), "RUNNING", sets="started_at", guard=RUN_IS_RUNNING),
+        Transition(("DRAFT",), "RUNNING", sets="started_at", guard=Guard.RUN_IS_RUNNING),
         Transition(("RUNNING",), "SUCCEEDED", sets="ended_at"),
         Transition(("RUNNING",), "FAILED", sets="ended_at"),
     ),

@@ -37,7 +37,7 @@ async def up(settings: Settings, report: Report) -> None:
     """
     task = asyncio.current_task()
     assert task is not None
-    stop = Stop(task, report)
+    stop = Stop(task, report, settings.drain_timeout_s)
     try:
         await _run(settings, stop, report)
     except asyncio.CancelledError:
@@ -70,7 +70,7 @@ async def _database(settings: Settings, stop: Stop, report: Report) -> AsyncIter
         yield settings
         return
     report("starting the embedded database")
-    async with serving(settings.data_dir, {}, stop.hurried, report) as url:
+    async with serving(settings.data_dir, {}, stop.database_hurried, report) as url:
         yield settings.model_copy(update={"database_url": url, "owner_database_url": ""})
 
 

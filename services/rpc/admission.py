@@ -1,5 +1,6 @@
 """The way in and the way out of a call: who may come in is decided here, and what a failed call leaves behind."""
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,14 +13,17 @@ from uuid_utils import uuid7
 
 from services.db import events
 from services.db.pool import Connection, Pools
-from services.errors import NotFound, PermissionDenied
+from services.errors import NotFound, PermissionDenied, RigmeshError
 from services.rpc import auth, policy, status
+from services.rpc.address import caller_address
 from services.rpc.call import Call, Principal
 from services.rpc.contract import Rpc
 from services.rpc.observe import RECEIVED, Observed
 from services.rpc.validate import decode
 
 Context = grpc.aio.ServicerContext[Any, Any]
+# The caller or the process goes. Anything else, a panic of a library in Rust for one, is an error that must be seen.
+CALL_LEFT = (asyncio.CancelledError, GeneratorExit, KeyboardInterrupt, SystemExit)
 log = structlog.get_logger("rigmesh.admission")
 
 
@@ -30,6 +34,7 @@ class Incoming:
     rpc: Rpc
     metadata: Mapping[str, str]
     observed: Observed
+    address: str = ""
     credential: auth.Credential = auth.NO_CREDENTIAL
     request: Message | None = None
     denied: PermissionDenied | NotFound | None = None
@@ -40,7 +45,7 @@ class Incoming:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         given = metadata.get("x-request-id", "")
         request_id = given if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", given) else str(uuid7())
-        return cls(rpc, metadata, Observed(rpc, request_id))
+        return cls(rpc, metadata, Observed(rpc, request_id), caller_address(metadata, context.peer()))
 
     @property
     def request_id(self) -> str:
@@ -62,7 +67,14 @@ class Admission:
 
     def call(self, incoming: Incoming) -> Call:
         """The call as its handler will see it; nobody's until it is admitted."""
-        return Call(auth.ANONYMOUS, incoming.request_id, incoming.rpc.access.audit, self.instance_key, self.pools)
+        return Call(
+            auth.ANONYMOUS,
+            incoming.request_id,
+            incoming.rpc.access.audit,
+            self.instance_key,
+            self.pools,
+            incoming.address,
+        )
 
     async def admit(self, incoming: Incoming, call: Call, db: Connection) -> None:
         """Authenticates, then checks CSRF, scope and role. Raises Unauthenticated, PermissionDenied or NotFound."""
@@ -76,17 +88,17 @@ class Admission:
             raise
         self.note_use(principal)
 
-    async def fail(self, incoming: Incoming, context: Context, error: BaseException) -> None:
-        """Ends a call that raised; returns only when nobody is left to hear of it."""
-        if not isinstance(error, Exception):
+    async def account(self, incoming: Incoming, error: BaseException) -> RigmeshError | None:
+        """Logs and counts a call that raised, and says what its caller is told; None when nobody is left to be told."""
+        if isinstance(error, CALL_LEFT):
             incoming.observed.end(grpc.StatusCode.CANCELLED)
-            return
+            return None
         seen = status.translate(error)
-        if incoming.denied is not None or isinstance(seen, PermissionDenied):
-            await self._record_denied(incoming, seen.reason)
         unforeseen = seen.code is grpc.StatusCode.INTERNAL
         incoming.observed.end(seen.code, seen.reason, error if unforeseen else None)
-        await status.abort(context, seen, incoming.request_id)
+        if incoming.denied is not None or isinstance(seen, PermissionDenied):
+            await self._record_denied(incoming, seen.reason)
+        return seen
 
     async def _record_denied(self, incoming: Incoming, reason: str) -> None:
         ids = policy.resource_ids(incoming.rpc, incoming.request) if incoming.request else ""

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from psycopg.rows import class_row
 from starlette.requests import cookie_parser
@@ -44,6 +45,7 @@ class _TokenRow:
     is_admin: bool = False
     scopes: tuple[str, ...] = ()
     project_id: str | None = None
+    expires_at: datetime | None = None
 
 
 def read_credential(rpc: Rpc, metadata: Mapping[str, str]) -> Credential:
@@ -108,7 +110,8 @@ async def _session(db: Connection, secret: str) -> Principal | None:
 async def _api_token(db: Connection, token: tokens.Token) -> Principal | None:
     async with db.cursor(row_factory=class_row(_TokenRow)) as cursor:
         await cursor.execute(
-            """SELECT api_token_id AS credential_id, user_id AS owner_id, secret_hash, is_admin, scopes, project_id
+            """SELECT api_token_id AS credential_id, user_id AS owner_id, secret_hash, is_admin, scopes, project_id,
+                expires_at
             FROM api_tokens t JOIN users u USING (user_id)
             WHERE public_id = %s AND revoked_at IS NULL AND coalesce(expires_at > now(), true)
                 AND disabled_at IS NULL""",
@@ -124,6 +127,7 @@ async def _api_token(db: Connection, token: tokens.Token) -> Principal | None:
         is_admin=row.is_admin,
         scopes=frozenset(row.scopes),
         project_id=row.project_id or "",
+        expires_at=row.expires_at,
     )
 
 

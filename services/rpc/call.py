@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
@@ -11,9 +12,6 @@ from google.protobuf.message import Message
 from services.db.events import Event
 from services.db.pool import Connection, Pools
 from services.instance_key import derive
-
-# Shown once to the caller, never kept.
-SECRET_FIELDS = ("token", "password", "csrf_token")
 
 
 class Kind(Enum):
@@ -34,6 +32,8 @@ class Principal:
     scopes: frozenset[str] = frozenset()
     sensor_id: str = ""
     project_id: str = ""
+    expires_at: datetime | None = None
+    """When an API token stops working; None = never, or not a token."""
 
     @property
     def name(self) -> str:
@@ -52,6 +52,8 @@ class Call:
     audit: str
     instance_key: bytes
     pools: Pools
+    address: str = ""
+    """Where the caller is: an IP address, or what the transport calls it."""
     open_db: Connection | None = None
     events: list[Event] = field(default_factory=list)
     response_headers: list[tuple[str, str]] = field(default_factory=list)
@@ -84,5 +86,20 @@ class Call:
 def _as_json(message: Message | None) -> dict[str, Any] | None:
     if message is None:
         return None
-    content: Mapping[str, Any] = MessageToDict(message, preserving_proto_field_name=True)
-    return {name: value for name, value in content.items() if name not in SECRET_FIELDS}
+    shown = type(message)()
+    shown.CopyFrom(message)
+    _redact(shown)
+    content: dict[str, Any] = MessageToDict(shown, preserving_proto_field_name=True)
+    return content
+
+
+def _redact(message: Message) -> None:
+    """Clears what the contract marks `debug_redact`, at any depth: secrets, shown once to the caller and never kept."""
+    for described, value in message.ListFields():
+        if described.GetOptions().debug_redact:
+            message.ClearField(described.name)
+        elif described.type == described.TYPE_MESSAGE:
+            parts = value.values() if isinstance(value, Mapping) else value if described.is_repeated else (value,)
+            for part in parts:
+                if isinstance(part, Message):
+                    _redact(part)

@@ -4,8 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+import psycopg
+import structlog
+
 from services.errors import RigmeshError
 
+log = structlog.get_logger("rigmesh.guard")
 RECHECK_S = 3.0
 Item = TypeVar("Item")
 
@@ -13,7 +17,7 @@ Item = TypeVar("Item")
 async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[None]]) -> AsyncIterator[Item]:
     """Passes `messages` on; raises what `admit` raises within RECHECK_S of its first refusal, also in mid-wait.
 
-    While the database does not answer, the stream goes on: revocation waits for it.
+    While the database does not answer, the stream goes on: revocation waits for it. Closes `messages`.
     """
     watch = asyncio.create_task(_refused(admit))
     upcoming: asyncio.Future[Item] | None = None
@@ -30,8 +34,9 @@ async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[N
             yield message
     finally:
         watch.cancel()
-        if upcoming is not None and not upcoming.done():
+        if upcoming is not None:
             upcoming.cancel()
+            # Also where it is done: nobody else looks at how it ended.
             await asyncio.gather(upcoming, return_exceptions=True)
         close = getattr(messages, "aclose", None)
         if close is not None:
@@ -45,5 +50,5 @@ async def _refused(admit: Callable[[], Awaitable[None]]) -> RigmeshError:
             await admit()
         except RigmeshError as error:
             return error
-        except Exception:  # noqa: S112 - the database is away: asked again in a moment
-            continue
+        except psycopg.Error as error:  # also the pool's; anything else is a defect, which ends the stream
+            log.warning("the credential of a stream cannot be looked at, trying again", error=str(error))

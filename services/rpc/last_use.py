@@ -58,6 +58,8 @@ class LastUse:
 async def open_last_use(pool: Pool, background: Background) -> AsyncIterator[LastUse]:
     """A collector that flushes while open, and once more at the end."""
     last_use = LastUse(pool)
-    async with background.running(last_use.run(), "last use of credentials"):
-        yield last_use
-    await last_use.flush()
+    try:
+        async with background.running(last_use.run(), "last use of credentials"):
+            yield last_use
+    finally:
+        await last_use.flush()

@@ -42,7 +42,9 @@ class Pipeline:
                 call, response = await self._unary(incoming, handler, data)
                 await context.send_initial_metadata((("x-request-id", call.request_id), *call.response_headers))
             except BaseException as error:
-                await self.admission.fail(incoming, context, error)
+                seen = await self.admission.account(incoming, error)
+                if seen is not None:
+                    await status.abort(context, seen, incoming.request_id)
                 raise
             incoming.observed.end(grpc.StatusCode.OK)
             return response
@@ -56,15 +58,15 @@ class Pipeline:
                         await context.send_initial_metadata((("x-request-id", incoming.request_id),))
                         sent = True
                     yield message
-            except GeneratorExit:
-                incoming.observed.end(grpc.StatusCode.CANCELLED)
-                raise
             except BaseException as error:
+                # Accounted for before anything more is sent: the caller may leave at that very message.
+                seen = await self.admission.account(incoming, error)
+                if seen is None:
+                    raise
                 # The same holds for an error in mid-stream, which is therefore said in the stream as well.
-                if sent and "error" in rpc.response.DESCRIPTOR.fields_by_name and isinstance(error, Exception):
-                    yield rpc.response(error=status.to_status(status.translate(error), incoming.request_id))
-                await self.admission.fail(incoming, context, error)
-                raise
+                if sent and "error" in rpc.response.DESCRIPTOR.fields_by_name:
+                    yield rpc.response(error=status.to_status(seen, incoming.request_id))
+                await status.abort(context, seen, incoming.request_id)
             else:
                 incoming.observed.end(grpc.StatusCode.OK)
 

@@ -13,7 +13,6 @@ from rigmesh.v1.error_reason_pb2 import INVALID_FIELDS, MALFORMED_REQUEST
 from services.errors import InvalidArgument, invalid_field
 
 STRUCT_MAX_BYTES, STRUCT_MAX_KEYS, STRUCT_MAX_DEPTH = 16 * 1024, 64, 16
-# More would not fit into the trailing header that carries them.
 MAX_VIOLATIONS = 16
 M = TypeVar("M", bound=Message)
 _validator = protovalidate.Validator()

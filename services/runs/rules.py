@@ -7,19 +7,18 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from rigmesh.v1.error_reason_pb2 import ACTIVE_CAPTURE_SESSIONS
 from rigmesh.v1.run_pb2 import Run
 from services.errors import FailedPrecondition, invalid_field
-from services.state_machine import StateMachine, Transition, wrong_state
+from services.state_machine import Guard, StateMachine, Transition, wrong_state
 
 CHANGEABLE = ("name", "description", "status", "tags", "params", "metadata", "git_sha")
 OPEN_EXPERIMENT = ("DRAFT", "RUNNING", "FINISHED", "FAILED")
 ACTIVE_SESSION = ("DRAFT", "RUNNING", "BACKFILLING")
 NAMED_SESSIONS = 20
-NO_ACTIVE_SESSIONS = "no capture session is DRAFT, RUNNING or BACKFILLING"
 RUN = StateMachine(
     "run",
     (
         Transition(("DRAFT",), "RUNNING", sets="started_at", event="run.started"),
-        Transition(("RUNNING",), "SUCCEEDED", sets="ended_at", guard=NO_ACTIVE_SESSIONS, event="run.finished"),
-        Transition(("RUNNING",), "FAILED", sets="ended_at", guard=NO_ACTIVE_SESSIONS, event="run.finished"),
+        Transition(("RUNNING",), "SUCCEEDED", sets="ended_at", guard=Guard.NO_ACTIVE_SESSIONS, event="run.finished"),
+        Transition(("RUNNING",), "FAILED", sets="ended_at", guard=Guard.NO_ACTIVE_SESSIONS, event="run.finished"),
         Transition(("DRAFT", "SUCCEEDED", "FAILED"), "ARCHIVED", event="run.archived"),
     ),
 )

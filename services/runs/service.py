@@ -14,7 +14,7 @@ from services.db.page import open_page
 from services.db.pool import Connection
 from services.rpc.call import Call
 from services.runs import queries, rules
-from services.state_machine import wrong_state
+from services.state_machine import Guard, wrong_state
 
 
 async def CreateRun(request: CreateRunRequest, call: Call) -> Run:
@@ -63,6 +63,6 @@ async def _change(db: Connection, before: Run, wanted: Run) -> Run:
     after = await queries.update_run(db, wanted, transition)
     if after is None:
         raise rules.refusal(before, wanted)
-    if transition.guard == rules.NO_ACTIVE_SESSIONS:
+    if transition.guard is Guard.NO_ACTIVE_SESSIONS:
         rules.check_no_active_sessions(await queries.select_active_sessions(db, wanted.run_id))
     return after

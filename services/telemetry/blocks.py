@@ -86,7 +86,7 @@ class Block:
 def encode(inputs: Sequence[Input]) -> list[Block]:
     """Encodes series, all of one kind of values. Lossless: times to the nanosecond, values to the bit."""
     lengths = np.array([len(one.samples.values) for one in inputs])
-    begins = np.cumsum(lengths) - lengths
+    begins = lengths.cumsum() - lengths
     time_ns: Times = _joined([one.samples.time_ns for one in inputs])
     values = _joined([one.samples.values for one in inputs])
     period_ns = _periods(inputs, time_ns, begins, lengths)
@@ -171,8 +171,8 @@ def _residuals(
     """The columns residuals_i4 and residuals_i8 of each series: at most one is set."""
     if all(one.samples.period_ns is not None for one in inputs):
         return [(_NULL * 2,)] * len(inputs)
-    index = np.arange(len(time_ns)) - np.repeat(begins, lengths)
-    residuals = time_ns - np.repeat(time_ns[begins], lengths) - np.repeat(period_ns, lengths) * index
+    index = np.arange(len(time_ns)) - begins.repeat(lengths)
+    residuals = time_ns - time_ns[begins].repeat(lengths) - period_ns.repeat(lengths) * index
     lows, highs = np.minimum.reduceat(residuals, begins).tolist(), np.maximum.reduceat(residuals, begins).tolist()
     narrow = _elements(_INT4, residuals)
     rows: list[tuple[bytes | memoryview, ...]] = []

@@ -18,6 +18,8 @@ from services.telemetry.lanes import Lane, from_multirange, pack_crcs, to_multir
 from services.telemetry.plan import Outcome, Session, plan
 
 Stored = Sequence[tuple[Accepted, bool]]
+# psycopg's own portion: larger ones it would cut, and copy, once more.
+WRITE_BYTES = 96 * 1024
 
 
 async def commit_group(db: Connection, group: Sequence[Pending]) -> list[tuple[Pending, Verdict | Exception]]:
@@ -121,12 +123,16 @@ async def _insert_commit(db: Connection, blocks: Sequence[Block]) -> int:
 
 async def _copy_blocks(db: Connection, commit_id: int, stored: Stored) -> None:
     heads = {late: row_head(commit_id, late) for late in (False, True)}
-    parts = [COPY_HEADER]
-    for accepted, late in stored:
-        parts += (heads[late], accepted.block.row)
-    parts.append(COPY_TRAILER)
+    parts, size = [COPY_HEADER], 0
     async with db.cursor() as cursor, cursor.copy(f"COPY sample_blocks ({COLUMNS}) FROM STDIN (FORMAT binary)") as copy:
-        await copy.write(b"".join(parts))
+        for accepted, late in stored:
+            row = accepted.block.row
+            parts += (heads[late], row)
+            size += len(row)
+            if size >= WRITE_BYTES:
+                await copy.write(b"".join(parts))
+                parts, size = [], 0
+        await copy.write(b"".join((*parts, COPY_TRAILER)))
 
 
 async def _add_to_session_channels(db: Connection, stored: Stored) -> None:

@@ -1,246 +1,146 @@
 """GetSeries: few points for many samples.
 
-Buckets are filled from the statistics of blocks where a block lies wholly in one bucket, one conversion and the wanted
-range, and overlaps no other; only the others are decoded. So the cost goes with the buckets, not with the samples.
+The cost goes with the points, not with the samples: only blocks whose statistics do not do are decoded. LTTB decodes
+all, and keeps few.
 """
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 
 import numpy as np
 import numpy.typing as npt
 from psycopg import sql
-from tsdownsample import MinMaxDownsampler, MinMaxLTTBDownsampler
+from tsdownsample import LTTBDownsampler, MinMaxDownsampler
 
 from rigmesh.v1.telemetry_pb2 import DecimatedSeries
 from services.db.pool import Connection
+from services.telemetry.buckets import Buckets, Extent, Rest, extent
 from services.telemetry.merge import Piece, merged
-from services.telemetry.physical import Conversion, Converter
+from services.telemetry.physical import Converter
 from services.telemetry.selection import SelectedChannel
-from services.telemetry.series import Times, Values
-from services.telemetry.stored import Range, StoredBlock, condition, fetch_blocks, read_blocks
+from services.telemetry.series import Times
+from services.telemetry.stored import PORTION_SAMPLES, Range, StoredBlock, condition, fetch_blocks, read_blocks
 
-BUDGET_BYTES = 16 * 1024 * 1024
 FETCHED_AT_ONCE = 200
+PIECE_EXTREMES = 512
 LTTB_RATIO = 16  # candidates kept for each point wanted
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Headers:
-    """Statistics of blocks by placed_at, a column each; times in nanoseconds, the end is exclusive."""
-
-    placed_us: npt.NDArray[np.int64]
-    end_ns: Times
-    n: npt.NDArray[np.int64]
-    v_count: npt.NDArray[np.int64]
-    v_min: Floats
-    v_max: Floats
-    v_sum: Floats
-    session: list[str | None]
-
-    @property
-    def start_ns(self) -> Times:
-        return self.placed_us * 1000
-
-
-class Buckets:
-    """Equal stretches of time with the statistics of the samples in them."""
-
-    def __init__(self, wanted: Range, count: int) -> None:
-        self.edges = np.linspace(wanted.start_ns, wanted.end_ns, count + 1).astype(np.int64)
-        self.min, self.max = np.full(count, np.inf), np.full(count, -np.inf)
-        self.sum, self.numbers = np.zeros(count), np.zeros(count, np.int64)
-        self.count = np.zeros(count, np.int64)
-
-    def index(self, time_ns: Times) -> npt.NDArray[np.int64]:
-        """The bucket of each time."""
-        return np.clip(np.searchsorted(self.edges, time_ns, side="right") - 1, 0, len(self.count) - 1)
-
-    def add_samples(self, time_ns: Times, values: Values) -> None:
-        """Adds samples one by one; NaN counts, and nothing else."""
-        index, numbers = self.index(time_ns), ~np.isnan(values)
-        at, good = index[numbers], values[numbers].astype(np.float64)
-        np.add.at(self.count, index, 1)
-        self._add(at, good, good, good, np.ones(len(good), np.int64))
-
-    def add_blocks(self, headers: Headers, chosen: npt.NDArray[np.bool_], conversion: Conversion) -> None:
-        """Adds whole blocks by their statistics; a negative scale swaps smallest and largest."""
-        index, numbers = self.index(headers.start_ns[chosen]), headers.v_count[chosen]
-        np.add.at(self.count, index, headers.n[chosen])
-        some = numbers > 0
-        low, high = conversion.apply(headers.v_min[chosen]), conversion.apply(headers.v_max[chosen])
-        total = headers.v_sum[chosen] * conversion.scale + conversion.offset * numbers
-        self._add(index[some], np.minimum(low, high)[some], np.maximum(low, high)[some], total[some], numbers[some])
-
-    def _add(
-        self, index: npt.NDArray[np.int64], low: Values, high: Values, total: Values, numbers: npt.NDArray[np.int64]
-    ) -> None:
-        np.minimum.at(self.min, index, low)
-        np.maximum.at(self.max, index, high)
-        np.add.at(self.sum, index, total)
-        np.add.at(self.numbers, index, numbers)
 
 
 async def decimate(
     db: Connection, channel: SelectedChannel, converter: Converter, wanted: Range, max_points: int, lttb: bool
 ) -> DecimatedSeries:
-    """At most `max_points` points of a channel, or every sample where there are no more."""
-    headers = await _headers(db, channel, wanted)
-    inside = _inside(headers, wanted)
+    """At most `max_points` points (2 or more) of a channel, or every sample where there are no more."""
+    found = await extent(db, channel, wanted)
     series = DecimatedSeries(channel=channel.channel, unit=channel.unit)
-    if inside is None:
+    if found is None:
         return series
-    _name_unit(series, converter, headers, inside)
-    if headers.n[_wholly(headers, inside)].sum() <= max_points:
-        time_ns, values = await _samples(db, channel, converter, inside)
-        if len(time_ns) <= max_points:
-            return _exact(series, time_ns, values, len(time_ns))
+    _name_unit(series, converter, found)
+    if found.samples <= max_points:
+        samples = await _few_samples(db, channel, converter, found.range, max_points)
+        if samples is not None:
+            return _exact(series, *samples, len(samples[0]))
     if lttb:
-        return _exact(series, *await _lttb(db, channel, converter, inside, max_points))
-    return await _min_max(db, channel, converter, inside, headers, max_points, series)
+        return _exact(series, *await _lttb(db, channel, converter, found.range, max_points))
+    buckets = Buckets(found.range, max_points)
+    rest = await buckets.add_blocks(db, channel, converter)
+    await _add_decoded(db, channel, converter, rest, buckets)
+    return _fill(series, buckets)
 
 
-async def _headers(db: Connection, channel: SelectedChannel, wanted: Range) -> Headers:
-    where, parameters = condition(channel, wanted)
-    query = sql.SQL(
-        """SELECT (extract(epoch FROM placed_at) * 1000000)::bigint, span_ns, n, v_count, v_min, v_max, v_sum,
-            capture_session_id::text
-        FROM sample_blocks WHERE {} ORDER BY placed_at"""
-    ).format(where)
-    async with db.cursor(binary=True) as cursor:
-        await cursor.execute(query, parameters)
-        rows = await cursor.fetchall()
-    columns = list(zip(*rows, strict=True)) or [()] * 8
-    placed_us, span_ns, n, v_count = (np.array(column, np.int64) for column in columns[:4])
-    v_min, v_max, v_sum = (np.array(column, np.float64) for column in columns[4:7])
-    # placed_at is rounded down to a microsecond: the end may lie one further.
-    end_ns = placed_us * 1000 + span_ns + 1001
-    kept = (end_ns > wanted.start_ns) & (placed_us * 1000 < wanted.end_ns)
-    return Headers(
-        placed_us[kept], end_ns[kept], n[kept], v_count[kept], v_min[kept], v_max[kept], v_sum[kept],
-        [session for session, keep in zip(columns[7], kept.tolist(), strict=True) if keep],
-    )  # fmt: skip
-
-
-def _inside(headers: Headers, wanted: Range) -> Range | None:
-    """The wanted range, cut to where there are samples; None where there are none."""
-    if not len(headers.n):
-        return None
-    start = max(wanted.start_ns, int(headers.start_ns.min()))
-    end = min(wanted.end_ns, int(headers.end_ns.max()))
-    return Range(start, end) if start < end else None
-
-
-def _name_unit(series: DecimatedSeries, converter: Converter, headers: Headers, inside: Range) -> None:
-    newest = list(converter.stretches(headers.session[-1], inside.start_ns, inside.end_ns))[-1].conversion
+def _name_unit(series: DecimatedSeries, converter: Converter, found: Extent) -> None:
+    stretches = converter.stretches(found.newest_session_id, found.range.start_ns, found.range.end_ns)
+    newest = list(stretches)[-1].conversion
     series.unit, series.conversion_profile_id = newest.unit, newest.conversion_profile_id
 
 
 async def _pieces(
     db: Connection, channel: SelectedChannel, converter: Converter, wanted: Range
-) -> AsyncIterator[Piece]:
-    blocks = read_blocks(db, channel, wanted, BUDGET_BYTES)
-    async for piece in merged(blocks, wanted):
-        for _, converted in converter.convert(piece):
-            yield converted
+) -> AsyncGenerator[Piece, None]:
+    async with aclosing(read_blocks(db, channel, wanted)) as blocks, aclosing(merged(blocks, wanted)) as pieces:
+        async for piece in pieces:
+            for _, converted in converter.convert(piece):
+                yield converted
 
 
-async def _samples(
-    db: Connection, channel: SelectedChannel, converter: Converter, wanted: Range
-) -> tuple[Times, Floats]:
-    pieces = [piece async for piece in _pieces(db, channel, converter, wanted)]
-    return _concatenated(pieces)
+async def _few_samples(
+    db: Connection, channel: SelectedChannel, converter: Converter, wanted: Range, most: int
+) -> tuple[Times, Floats] | None:
+    """All samples; None where there are more than `most`, which blocks that reach into the range may hold."""
+    held, samples = list[Piece](), 0
+    async with aclosing(_pieces(db, channel, converter, wanted)) as pieces:
+        async for piece in pieces:
+            held.append(piece)
+            samples += len(piece.time_ns)
+            if samples > most:
+                return None
+    return _concatenated(held)
 
 
 async def _lttb(
     db: Connection, channel: SelectedChannel, converter: Converter, wanted: Range, max_points: int
 ) -> tuple[Times, Floats, int]:
+    """MinMaxLTTB, the first step piece by piece: what sticks out of each is a candidate for the second."""
     candidates, held, samples = list[Piece](), 0, 0
-    async for piece in _pieces(db, channel, converter, wanted):
-        samples += len(piece.time_ns)
-        candidates.append(_extremes(piece))
-        held += len(candidates[-1].time_ns)
-        if held > 2 * LTTB_RATIO * max_points:
-            candidates = [_extremes(Piece(*_concatenated(candidates), None, False), LTTB_RATIO * max_points)]
-            held = len(candidates[0].time_ns)
+    async with aclosing(_pieces(db, channel, converter, wanted)) as pieces:
+        async for piece in pieces:
+            samples += len(piece.time_ns)
+            candidates.append(_extremes(piece, PIECE_EXTREMES))
+            held += len(candidates[-1].time_ns)
+            if held > 2 * LTTB_RATIO * max_points:
+                candidates = [_extremes(Piece(*_concatenated(candidates), None, False), LTTB_RATIO * max_points)]
+                held = len(candidates[0].time_ns)
     time_ns, values = _concatenated(candidates)
     if len(time_ns) > max_points:
-        chosen = MinMaxLTTBDownsampler().downsample(time_ns, np.nan_to_num(values), n_out=max_points)
+        chosen = _largest_triangles(time_ns, values, max_points)
         time_ns, values = time_ns[chosen], values[chosen]
     return time_ns, values, samples
 
 
-def _extremes(piece: Piece, most: int = 512) -> Piece:
+def _extremes(piece: Piece, most: int) -> Piece:
+    """The smallest and largest of equal runs of samples; `most` is even."""
     if len(piece.time_ns) <= most:
         return piece
-    chosen = MinMaxDownsampler().downsample(piece.values, n_out=most // 2 * 2)
+    # A run of NaN names its first sample twice.
+    chosen = np.unique(MinMaxDownsampler().downsample(piece.values, n_out=most))
     return Piece(piece.time_ns[chosen], piece.values[chosen], piece.capture_session_id, piece.late)
 
 
-async def _min_max(
-    db: Connection,
-    channel: SelectedChannel,
-    converter: Converter,
-    wanted: Range,
-    headers: Headers,
-    max_points: int,
-    series: DecimatedSeries,
-) -> DecimatedSeries:
-    buckets = Buckets(wanted, max_points)
-    rest = np.ones(len(headers.n), bool)
-    whole = _alone(headers) & _within_one_bucket(buckets, headers, wanted)
-    for session in set(headers.session):
-        of_session = np.array([other == session for other in headers.session])
-        for stretch in converter.stretches(session, wanted.start_ns, wanted.end_ns):
-            within = (headers.start_ns >= stretch.start_ns) & (headers.end_ns <= stretch.end_ns)
-            chosen = whole & of_session & within
-            buckets.add_blocks(headers, chosen, stretch.conversion)
-            rest &= ~chosen
-    await _add_decoded(db, channel, converter, wanted, headers.placed_us[rest], buckets)
-    return _fill(series, buckets)
-
-
-def _wholly(headers: Headers, wanted: Range) -> npt.NDArray[np.bool_]:
-    return (headers.start_ns >= wanted.start_ns) & (headers.end_ns <= wanted.end_ns)
-
-
-def _alone(headers: Headers) -> npt.NDArray[np.bool_]:
-    """Blocks that overlap none: only then are their statistics those of the samples that are shown."""
-    reach = np.maximum.accumulate(headers.end_ns)
-    after_all = np.r_[True, headers.start_ns[1:] >= reach[:-1]]
-    before_next = np.r_[headers.end_ns[:-1] <= headers.start_ns[1:], True]
-    alone: npt.NDArray[np.bool_] = after_all & before_next
-    return alone
-
-
-def _within_one_bucket(buckets: Buckets, headers: Headers, wanted: Range) -> npt.NDArray[np.bool_]:
-    within: npt.NDArray[np.bool_] = buckets.index(headers.start_ns) == buckets.index(headers.end_ns - 1)
-    return within & _wholly(headers, wanted)
+def _largest_triangles(time_ns: Times, values: Floats, most: int) -> npt.NDArray[np.integer]:
+    if most < 3:  # the ends, which LTTB always keeps; the library panics below three
+        return np.array([0, len(time_ns) - 1])
+    # MinMaxLTTBDownsampler panics where several samples share a time.
+    chosen: npt.NDArray[np.integer] = LTTBDownsampler().downsample(
+        time_ns - time_ns[0], np.nan_to_num(values), n_out=most
+    )
+    return chosen
 
 
 async def _add_decoded(
-    db: Connection,
-    channel: SelectedChannel,
-    converter: Converter,
-    wanted: Range,
-    placed_us: npt.NDArray[np.int64],
-    buckets: Buckets,
+    db: Connection, channel: SelectedChannel, converter: Converter, rest: Rest, buckets: Buckets
 ) -> None:
-    async for piece in merged(_at(db, channel, wanted, np.unique(placed_us)), wanted):
-        for _, converted in converter.convert(piece):
-            buckets.add_samples(converted.time_ns, converted.values)
+    async with (
+        aclosing(_at(db, channel, buckets.range, rest)) as blocks,
+        aclosing(merged(blocks, buckets.range)) as pieces,
+    ):
+        async for piece in pieces:
+            for _, converted in converter.convert(piece):
+                buckets.add_samples(converted.time_ns, converted.values)
 
 
-async def _at(
-    db: Connection, channel: SelectedChannel, wanted: Range, placed_us: npt.NDArray[np.int64]
-) -> AsyncIterator[StoredBlock]:
+async def _at(db: Connection, channel: SelectedChannel, wanted: Range, rest: Rest) -> AsyncGenerator[StoredBlock, None]:
+    """The blocks at places, in portions of bounded size."""
     where, parameters = condition(channel, wanted)
     named = sql.SQL("{} AND placed_at = ANY(SELECT to_timestamp(us / 1e6) FROM unnest(%(placed)s::bigint[]) us)")
-    for first in range(0, len(placed_us), FETCHED_AT_ONCE):
-        chosen = placed_us[first : first + FETCHED_AT_ONCE].tolist()
+    before = np.r_[0, np.cumsum(rest.n)]
+    first = 0
+    while first < len(rest.placed_us):
+        fitting = int(np.searchsorted(before, before[first] + PORTION_SAMPLES, side="right")) - 1
+        last = min(max(fitting, first + 1), first + FETCHED_AT_ONCE)
+        chosen = rest.placed_us[first:last].tolist()
         for block in await fetch_blocks(db, named.format(where), parameters | {"placed": chosen}):
             yield block
+        first = last
 
 
 def _fill(series: DecimatedSeries, buckets: Buckets) -> DecimatedSeries:
@@ -249,7 +149,7 @@ def _fill(series: DecimatedSeries, buckets: Buckets) -> DecimatedSeries:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = buckets.sum[filled] / numbers
     series.samples = int(buckets.count.sum())
-    series.time_ns.extend(buckets.edges[:-1][filled].tolist())
+    series.time_ns.extend(buckets.start_ns[filled].tolist())
     series.min.extend(np.where(numbers > 0, buckets.min[filled], np.nan).tolist())
     series.max.extend(np.where(numbers > 0, buckets.max[filled], np.nan).tolist())
     series.mean.extend(mean.tolist())

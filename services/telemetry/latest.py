@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+import numpy as np
 from psycopg import sql
 
 from rigmesh.v1.telemetry_pb2 import LatestSample, Sample
 from services.db.pool import Connection
-from services.telemetry.merge import Piece, merge_all
+from services.telemetry.merge import Piece
 from services.telemetry.physical import Conversion, Converter
 from services.telemetry.selection import SelectedChannel
 from services.telemetry.stored import Range, StoredBlock, condition, fetch_blocks
@@ -58,15 +59,16 @@ async def _received_at(
 
 
 def _last(blocks: Sequence[StoredBlock], converter: Converter) -> tuple[Conversion, Sample]:
-    *_, piece = merge_all(blocks)
-    last = Piece(piece.time_ns[-1:], piece.values[-1:], piece.capture_session_id, piece.late)
+    """The newest sample of a few blocks: of several at one time the one that `merge` puts last."""
+    newest_ns = max(int(block.time_ns.max()) for block in blocks)
+    holding = [block for block in blocks if newest_ns in block.time_ns]
+    block = max(holding, key=lambda block: (block.clock_id, block.lane_id, block.seq))
+    at = np.flatnonzero(block.time_ns == newest_ns)[-1:]
+    last = Piece(block.time_ns[at], block.values[at], block.capture_session_id, block.late)
     ((conversion, converted),) = converter.convert(last)
     value = converted.values[0].item()
-    sample = Sample(
-        time_ns=int(converted.time_ns[0]),
-        capture_session_id=piece.capture_session_id or "",
-    )
-    sample.received_at.FromDatetime(max(block.received_at for block in blocks))
+    sample = Sample(time_ns=newest_ns, capture_session_id=block.capture_session_id or "")
+    sample.received_at.FromDatetime(block.received_at)
     if isinstance(value, int):
         sample.integer = value
     else:

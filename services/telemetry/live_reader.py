@@ -3,79 +3,106 @@
 import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import astuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from rigmesh.v1.error_reason_pb2 import UNAVAILABLE
 from rigmesh.v1.telemetry_pb2 import StreamEnd, TelemetryChunk
 from rigmesh.v1.telemetry_service_pb2 import Heartbeat, StreamTelemetryRequest, StreamTelemetryResponse
 from services.db.page import seal, unseal
 from services.db.pool import Connection
+from services.errors import Unavailable
 from services.rpc.call import Call
-from services.telemetry.live import Cursor, commit_chunks, cursor_now, next_commits, snapshot
+from services.telemetry.live import Cursor, cursor_now, next_commits, next_parts, pass_over, snapshot
 from services.telemetry.physical import Converter, converters_for
 from services.telemetry.query import query_chunks
 from services.telemetry.selection import SelectedChannel, select_channels
 from services.telemetry.stored import Range
 from services.telemetry.tail import Tail
+from services.telemetry.watch import Watch
 
 HEARTBEAT_S, POLL_S = 10.0, 1.0
+SEALED_WITHIN_S = 5.0
 
 
 class LiveReader:
     """Where a reader stands."""
 
-    def __init__(self, request: StreamTelemetryRequest, call: Call) -> None:
+    def __init__(self, request: StreamTelemetryRequest, call: Call, tail: Tail, stopping: asyncio.Event) -> None:
         self._request, self._call = request, call
+        self._tail, self._stopping = tail, stopping
         self._cursor = Cursor(0)
         self._samples = self._chunks = 0
 
-    async def read(self, tail: Tail, stopping: asyncio.Event) -> AsyncIterator[StreamTelemetryResponse]:
+    async def read(self) -> AsyncGenerator[StreamTelemetryResponse, None]:
         """Everything that the reader gets, until the server stops."""
-        async for response in self._begin():
-            yield response
+        async with aclosing(self._begin()) as history:
+            async for response in history:
+                yield response
         yield self._heartbeat()
         sent_at = time.monotonic()
-        while not stopping.is_set():
-            news = tail.news()
+        while not self._stopping.is_set():
+            news = self._tail.news()
             before = self._cursor
-            async for response in self._step():
-                yield response
-                sent_at = time.monotonic()
+            async with aclosing(self._step()) as step:
+                async for response in step:
+                    yield response
+                    sent_at = time.monotonic()
             if self._cursor == before:
-                await _any_of(news, stopping, timeout_s=POLL_S)
+                await _any_of(news, self._stopping, timeout_s=POLL_S)
             if time.monotonic() - sent_at > HEARTBEAT_S:
                 yield self._heartbeat()
                 sent_at = time.monotonic()
         end = StreamEnd(cause=StreamEnd.DRAINING, samples=self._samples, chunks=self._chunks)
         yield StreamTelemetryResponse(end=end, resume_token=self._token(self._cursor))
 
-    async def _begin(self) -> AsyncIterator[StreamTelemetryResponse]:
+    async def _begin(self) -> AsyncGenerator[StreamTelemetryResponse, None]:
         if self._request.resume_token:
             self._cursor = self._opened(self._request.resume_token)
             async with snapshot(self._call.pools.read) as db:
                 await self._select(db)
             return
-        async with snapshot(self._call.pools.scan) as db:
-            self._cursor = await cursor_now(db)
-            channels, converters = await self._select(db)
-            if self._request.HasField("start_at"):
-                wanted = Range(start_ns=self._request.start_at.ToNanoseconds())
-                async for chunk in query_chunks(db, channels, converters, wanted):
-                    yield self._sent(chunk, "")
+        give_up_at = time.monotonic() + SEALED_WITHIN_S
+        while time.monotonic() < give_up_at:
+            news = self._tail.news()
+            async with snapshot(self._call.pools.scan) as db:
+                cursor = await cursor_now(db)
+                if cursor is not None:
+                    self._cursor = cursor
+                    async with aclosing(self._history(db)) as history:
+                        async for response in history:
+                            yield response
+                    return
+            await _any_of(news, self._stopping, timeout_s=POLL_S)
+        raise Unavailable(UNAVAILABLE, "too many commits are not numbered yet", retry_after_s=POLL_S)
 
-    async def _step(self) -> AsyncIterator[StreamTelemetryResponse]:
+    async def _history(self, db: Connection) -> AsyncGenerator[StreamTelemetryResponse, None]:
+        channels, converters = await self._select(db)
+        if not self._request.HasField("start_at"):
+            return
+        wanted = Range(start_ns=max(self._request.start_at.ToNanoseconds(), 0))
+        watch = Watch(self._call, self._request, channels, self._stopping)
+        async with aclosing(query_chunks(db, channels, converters, wanted)) as chunks:
+            async for chunk in chunks:
+                yield self._sent(chunk, "")
+                await watch.check()
+
+    async def _step(self) -> AsyncGenerator[StreamTelemetryResponse, None]:
         async with snapshot(self._call.pools.read) as db:
-            commits = await next_commits(db, self._cursor)
-            if not commits:
+            commits, wanted = await next_commits(db, self._cursor, self._request)
+            if not wanted:
+                self._cursor = pass_over(self._cursor, commits)
                 return
             channels, converters = await self._select(db)
-            step = await commit_chunks(db, commits, self._cursor, channels, converters)
+            parts, after = await next_parts(db, commits, wanted, self._cursor, channels)
         # The snapshot is given back before a slow reader takes its time.
-        for chunk, after in step:
-            yield self._sent(chunk, self._token(after))
-        for commit in commits:
-            self._cursor = self._cursor.after(commit)
+        for part in parts:
+            for chunk, cursor in part.chunks(converters[part.channel.channel_id]):
+                yield self._sent(chunk, self._token(cursor))
+        self._cursor = after
 
     async def _select(self, db: Connection) -> tuple[Sequence[SelectedChannel], Mapping[int, Converter]]:
         channels = await select_channels(db, self._call.principal.user_id, self._request)
@@ -92,11 +119,11 @@ class LiveReader:
         return StreamTelemetryResponse(heartbeat=Heartbeat(server_at=now), resume_token=self._token(self._cursor))
 
     def _token(self, cursor: Cursor) -> str:
-        return seal(self._call.key("resume"), self._binding(), [cursor.position, cursor.chunks, cursor.sent])
+        return seal(self._call.key("resume"), self._binding(), list(astuple(cursor)))
 
     def _opened(self, token: str) -> Cursor:
-        position, chunks, sent = unseal(self._call.key("resume"), self._binding(), token)
-        return Cursor(position, chunks, tuple(sent))
+        position, channel_id, samples, sent = unseal(self._call.key("resume"), self._binding(), token)
+        return Cursor(position, channel_id, samples, tuple(sent))
 
     def _binding(self) -> bytes:
         """What a token is good for: the same selection, by the same user."""

@@ -5,7 +5,7 @@ gives the same content. Epochs of a producer have ascending lane ids. Samples of
 other.
 """
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,12 +15,13 @@ import numpy.typing as npt
 from services.telemetry.series import Times, Values
 from services.telemetry.stored import Range, StoredBlock, is_ascending
 
-CHUNK_SAMPLES = 8192
+# A chunk of the most samples is a message of 1 MiB: gRPC refuses more than 4.
+CHUNK_SAMPLES, MOST_SAMPLES = 8192, 65_536
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Samples in time order that share a session and a late mark."""
+    """Samples in time order that share a session and a late mark; MOST_SAMPLES at the most."""
 
     time_ns: Times
     values: Values
@@ -30,6 +31,10 @@ class Piece:
     def cut(self, wanted: Range) -> "Piece":
         """The samples within a range."""
         first, last = np.searchsorted(self.time_ns, (wanted.start_ns, wanted.end_ns))
+        return self.part(int(first), int(last))
+
+    def part(self, first: int, last: int) -> "Piece":
+        """The samples from one index up to another."""
         return Piece(self.time_ns[first:last], self.values[first:last], self.capture_session_id, self.late)
 
     def continues(self, other: "Piece") -> bool:
@@ -46,7 +51,7 @@ class _Part:
     values: Values
 
 
-async def merged(blocks: AsyncIterator[StoredBlock], wanted: Range) -> AsyncIterator[Piece]:
+async def merged(blocks: AsyncIterator[StoredBlock], wanted: Range) -> AsyncGenerator[Piece, None]:
     """Pieces in time order from blocks by placed_at. What no later block can precede is passed on at once."""
     waiting: list[_Part] = []
     async for block in blocks:
@@ -63,18 +68,20 @@ def merge_all(blocks: Sequence[StoredBlock]) -> Iterator[Piece]:
     return _resolve([_part(block) for block in blocks])
 
 
-async def coalesced(pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+def coalesced(pieces: Iterable[Piece]) -> Iterator[Piece]:
     """Joins small pieces to at least CHUNK_SAMPLES where session and late mark allow; drops empty ones."""
     held: list[Piece] = []
     size = 0
-    async for piece in pieces:
-        if not len(piece.time_ns):
+    for piece in pieces:
+        n = len(piece.time_ns)
+        if not n:
             continue
-        if held and (size >= CHUNK_SAMPLES or not held[-1].continues(piece)):
+        full = size >= CHUNK_SAMPLES or size + n > MOST_SAMPLES
+        if held and (full or not held[-1].continues(piece)):
             yield _joined(held)
             held, size = [], 0
         held.append(piece)
-        size += len(piece.time_ns)
+        size += n
     if held:
         yield _joined(held)
 
@@ -101,7 +108,7 @@ def _split(parts: list[_Part], horizon_ns: int) -> tuple[list[_Part], list[_Part
 def _resolve(parts: list[_Part]) -> Iterator[Piece]:
     if len(parts) == 1:
         block = parts[0].block
-        yield Piece(parts[0].time_ns, parts[0].values, block.capture_session_id, block.late)
+        yield from _cut_up(Piece(parts[0].time_ns, parts[0].values, block.capture_session_id, block.late))
     elif parts:
         parts = sorted(parts, key=lambda part: (part.block.lane_id, part.block.seq))
         time_ns = np.concatenate([part.time_ns for part in parts])
@@ -134,7 +141,12 @@ def _runs(parts: Sequence[_Part], time_ns: Times, values: Values, rank: npt.NDAr
     borders = [0, *(np.flatnonzero(np.diff(kind)) + 1).tolist(), len(kind)]
     for first, last in pairwise(borders):
         session, late = owners[int(rank[first])]
-        yield Piece(time_ns[first:last], values[first:last], session, late)
+        yield from _cut_up(Piece(time_ns[first:last], values[first:last], session, late))
+
+
+def _cut_up(piece: Piece) -> Iterator[Piece]:
+    for first in range(0, len(piece.time_ns), MOST_SAMPLES):
+        yield piece.part(first, first + MOST_SAMPLES)
 
 
 def _joined(pieces: Sequence[Piece]) -> Piece:

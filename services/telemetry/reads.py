@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 
+from rigmesh.v1.error_reason_pb2 import LIMIT_EXCEEDED
 from rigmesh.v1.telemetry_pb2 import StreamEnd
 from rigmesh.v1.telemetry_service_pb2 import (
     GetLatestRequest,
@@ -18,7 +20,7 @@ from rigmesh.v1.telemetry_service_pb2 import (
     StreamTelemetryResponse,
 )
 from services.db.page import open_page
-from services.errors import invalid_field
+from services.errors import ResourceExhausted, invalid_field
 from services.rpc.call import Call
 from services.settings import Settings
 from services.telemetry.channel_list import list_channels
@@ -31,8 +33,10 @@ from services.telemetry.query import query_chunks
 from services.telemetry.selection import select_channels
 from services.telemetry.stored import FOREVER_NS, Range
 from services.telemetry.tail import Tail, following
+from services.telemetry.watch import Watch
 
-DEFAULT_POINTS = 1000
+# A point takes up to 42 bytes: more would not fit into a message.
+DEFAULT_POINTS, MOST_POINTS = 1000, 80_000
 
 
 class TelemetryService:
@@ -41,21 +45,26 @@ class TelemetryService:
     def __init__(self, tail: Tail, stopping: asyncio.Event) -> None:
         self._tail, self._stopping = tail, stopping
 
-    async def QueryTelemetry(self, request: QueryTelemetryRequest, call: Call) -> AsyncIterator[QueryTelemetryResponse]:
+    async def QueryTelemetry(
+        self, request: QueryTelemetryRequest, call: Call
+    ) -> AsyncGenerator[QueryTelemetryResponse, None]:
         samples = chunks = 0
         wanted = _range(request)
         async with snapshot(call.pools.scan) as db:
             channels = await select_channels(db, call.principal.user_id, request)
             converters = await converters_for(db, channels, request.view)
-            async for chunk in query_chunks(db, channels, converters, wanted):
-                samples, chunks = samples + len(chunk.time_ns), chunks + 1
-                yield QueryTelemetryResponse(chunk=chunk)
+            watch = Watch(call, request, channels, self._stopping)
+            async with aclosing(query_chunks(db, channels, converters, wanted)) as answer:
+                async for chunk in answer:
+                    samples, chunks = samples + len(chunk.time_ns), chunks + 1
+                    yield QueryTelemetryResponse(chunk=chunk)
+                    await watch.check()
         yield QueryTelemetryResponse(end=StreamEnd(cause=StreamEnd.COMPLETE, samples=samples, chunks=chunks))
 
     async def GetSeries(self, request: GetSeriesRequest, call: Call) -> GetSeriesResponse:
-        wanted, points = _range(request), request.max_points or DEFAULT_POINTS
-        lttb = request.method == GetSeriesRequest.LTTB
+        wanted, lttb = _range(request), request.method == GetSeriesRequest.LTTB
         channels = await select_channels(call.db, call.principal.user_id, request)
+        points = _points(request, len(channels))
         converters = await converters_for(call.db, channels, request.view)
         return GetSeriesResponse(
             series=[
@@ -78,9 +87,10 @@ class TelemetryService:
 
     async def StreamTelemetry(
         self, request: StreamTelemetryRequest, call: Call
-    ) -> AsyncIterator[StreamTelemetryResponse]:
-        async for response in LiveReader(request, call).read(self._tail, self._stopping):
-            yield response
+    ) -> AsyncGenerator[StreamTelemetryResponse, None]:
+        async with aclosing(LiveReader(request, call, self._tail, self._stopping).read()) as responses:
+            async for response in responses:
+                yield response
 
 
 @contextlib.asynccontextmanager
@@ -96,3 +106,12 @@ def _range(request: QueryTelemetryRequest | GetSeriesRequest) -> Range:
     if end_ns <= start_ns:
         raise invalid_field("end_at", "must be after start_at")
     return Range(max(start_ns, 0), min(end_ns, FOREVER_NS))
+
+
+def _points(request: GetSeriesRequest, channels: int) -> int:
+    """The most points of each channel."""
+    fitting = MOST_POINTS // max(channels, 1)
+    if request.max_points > fitting:
+        text = f"more than {MOST_POINTS} points: ask for fewer channels, or for at most {fitting} points of each"
+        raise ResourceExhausted(LIMIT_EXCEEDED, text, metadata={"limit": "points", "max": str(MOST_POINTS)})
+    return request.max_points or min(DEFAULT_POINTS, fitting)

@@ -5,7 +5,7 @@ sessions. `session_channels` has a row for each (channel, session) that holds sa
 samples, so it decides without a look at the blocks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -38,24 +38,21 @@ class SelectedChannel:
     sensor_id: str
     signal: str
     unit: str
-    value_type: str | None
     max_span_ns: int
     sessions: list[str | None]
-
-    @property
-    def is_integer(self) -> bool:
-        return self.value_type == "INTEGER"
 
 
 async def select_channels(db: Connection, user_id: str, request: Selector) -> list[SelectedChannel]:
     """The channels of a request in its order, else by name.
 
-    InvalidArgument when nothing is named; NotFound for a channel that is absent or of no project of the caller;
-    ResourceExhausted above MAX_CHANNELS.
+    InvalidArgument when nothing is named, or a channel twice; NotFound for a channel that is absent or of no project of
+    the caller; ResourceExhausted above MAX_CHANNELS.
     """
-    names = [name.lower()[:36] + name[36:] for name in request.channels]
+    names = _names(request)
     if not (names or request.capture_session_id or request.run_id):
         raise invalid_field("channels", "name channels, a capture_session_id or a run_id")
+    if len(set(names)) < len(names):
+        raise invalid_field("channels", "must not name a channel twice")
     found = await _query(db, user_id, request, names)
     if len(found) > MAX_CHANNELS:
         text = f"more than {MAX_CHANNELS} channels: name some of them"
@@ -69,12 +66,42 @@ async def select_channels(db: Connection, user_id: str, request: Selector) -> li
     return [by_name[name] for name in names]
 
 
+async def selected_among(db: Connection, request: Selector, channel_ids: Collection[int]) -> set[int]:
+    """Those of some channels that a request is about, whether the caller may see them or not: a cheap look."""
+    names = _names(request)
+    cursor = await db.execute(
+        """SELECT channel_id FROM channels c WHERE channel_id = ANY(%(ids)s)
+            AND (cardinality(%(sensors)s::uuid[]) = 0
+                OR (sensor_id, signal) IN (SELECT * FROM unnest(%(sensors)s::uuid[], %(signals)s::text[])))
+            AND ((%(session)s::uuid IS NULL AND %(run)s::uuid IS NULL) OR EXISTS (
+                SELECT FROM session_channels t JOIN capture_sessions s USING (capture_session_id)
+                WHERE t.channel_id = c.channel_id
+                    AND (%(session)s::uuid IS NULL OR t.capture_session_id = %(session)s)
+                    AND (%(run)s::uuid IS NULL OR s.run_id = %(run)s)))""",
+        {"ids": list(channel_ids), **_parameters(request, names)},
+    )
+    return {row[0] async for row in cursor}
+
+
+def _names(request: Selector) -> list[str]:
+    return [name.lower()[:36] + name[36:] for name in request.channels]
+
+
+def _parameters(request: Selector, names: list[str]) -> dict[str, object]:
+    return {
+        "session": request.capture_session_id or None,
+        "run": request.run_id or None,
+        "sensors": [name[:36] for name in names],
+        "signals": [name[37:] for name in names],
+    }
+
+
 async def _query(db: Connection, user_id: str, request: Selector, names: list[str]) -> list[SelectedChannel]:
     async with db.cursor(row_factory=class_row(SelectedChannel)) as cursor:
         await cursor.execute(
             """SELECT * FROM (
                 SELECT c.channel_id, c.sensor_id || '/' || c.signal AS channel, c.sensor_id, c.signal, c.unit,
-                    c.value_type, c.max_span_ns, ARRAY(
+                    c.max_span_ns, ARRAY(
                         SELECT t.capture_session_id::text FROM session_channels t
                         LEFT JOIN capture_sessions s USING (capture_session_id)
                         JOIN project_members m ON m.user_id = %(user)s
@@ -95,13 +122,6 @@ async def _query(db: Connection, user_id: str, request: Selector, names: list[st
                                 WHERE sensor_id = c.sensor_id AND m.user_id = %(user)s)
             ) q WHERE cardinality(sessions) > 0 OR cardinality(%(sensors)s::uuid[]) > 0
             ORDER BY channel LIMIT %(limit)s""",
-            {
-                "user": user_id,
-                "session": request.capture_session_id or None,
-                "run": request.run_id or None,
-                "sensors": [name[:36] for name in names],
-                "signals": [name[37:] for name in names],
-                "limit": MAX_CHANNELS + 1,
-            },
+            {"user": user_id, "limit": MAX_CHANNELS + 1, **_parameters(request, names)},
         )
         return await cursor.fetchall()

@@ -136,7 +136,7 @@ def _sum_up(steps: Sequence[Times]) -> list[Times | None]:
     if largest * len(joined) >= SAFE_SUM:
         # Seldom: now each for itself, by a sum that cannot wrap.
         return [np.cumsum(one) if np.abs(one.astype(np.float64)).sum() < SAFE_SUM else None for one in steps]
-    sums, begin, before = np.cumsum(joined), 0, 0
+    sums, begin, before = joined.cumsum(), 0, 0
     summed: list[Times | None] = []
     for one in steps:
         end = begin + len(one)

@@ -1,6 +1,6 @@
 """Stored blocks, read back as arrays. No sample becomes a Python object on the way."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,14 +22,23 @@ READ = (
     "period_ns, lane_id, seq, commit_id, clock_id, n, late, received_at, capture_session_id::text, residuals_i4, "
     "residuals_i8, values_f8, values_i8"
 )
-QUERY = sql.SQL(f"SELECT {READ} FROM sample_blocks WHERE {{}} ORDER BY placed_at, lane_id, seq")
-FETCH_FIRST, FETCH_MOST = 4, 1000
+ORDER = "placed_at, lane_id, seq"
+QUERY = sql.SQL(f"SELECT {READ} FROM sample_blocks WHERE {{}} ORDER BY {ORDER}")
+# Beside each block, how many samples the next rows hold: so a portion is bounded before it is fetched.
+FETCH_MOST = 64
+AHEAD = f"(sum(n) OVER (ORDER BY {ORDER} ROWS BETWEEN 1 FOLLOWING AND {FETCH_MOST} FOLLOWING))::bigint AS ahead"
+AHEAD_QUERY = sql.SQL(f"SELECT {READ}, {AHEAD} FROM sample_blocks WHERE {{}} ORDER BY {ORDER}")
+# Of the largest blocks (65 536 samples) four: 5 MiB as they come, the same again as arrays.
+PORTION_SAMPLES, FETCH_LARGE = 262_144, 4
 FOREVER_NS = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """A row of sample_blocks. Arrays are numpy; one of the values columns is set."""
+    """A row of sample_blocks. Arrays are numpy; one of the values columns is set.
+
+    `ahead`: samples in the rows to come, where blocks are read in portions; None at the last one.
+    """
 
     channel_id: int
     placed_us: int
@@ -49,6 +58,7 @@ class StoredBlock:
     residuals_i8: Times | None
     values_f8: Values | None
     values_i8: Values | None
+    ahead: int | None = None
 
     @property
     def time_ns(self) -> Times:
@@ -93,52 +103,56 @@ class _Int4Array(Loader):
 
 
 def condition(channel: SelectedChannel, wanted: Range) -> tuple[sql.SQL, dict[str, Any]]:
-    """WHERE for the blocks of a channel that may hold samples of a range, and that the caller may see."""
+    """WHERE for the blocks of a channel that may hold samples of a range, and that the caller may see.
+
+    Looking back by the longest block finds them by the index; the span of each then drops those that end too early
+    before their arrays are touched: one block with a wild time must not make every read a long one.
+    """
     where = sql.SQL(
         """channel_id = %(channel)s AND placed_at >= to_timestamp(%(from_s)s) AND placed_at < to_timestamp(%(until_s)s)
+        AND placed_at + (span_ns / 1000) * interval '1 microsecond' >= to_timestamp(%(start_s)s)
         AND (capture_session_id = ANY(%(sessions)s::uuid[]) OR (capture_session_id IS NULL AND %(outside)s))"""
     )
     return where, {
         "channel": channel.channel_id,
         # A second of margin on both ends: floating-point seconds and whole microseconds must not cut a block off.
         "from_s": max(wanted.start_ns - channel.max_span_ns, 0) / 1e9 - 1,
+        "start_s": max(wanted.start_ns, 0) / 1e9 - 1,
         "until_s": min(wanted.end_ns / 1e9 + 1, 253_402_300_000),
         "sessions": [session for session in channel.sessions if session],
         "outside": None in channel.sessions,
     }
 
 
-async def read_blocks(
-    db: Connection, channel: SelectedChannel, wanted: Range, budget_bytes: int
-) -> AsyncIterator[StoredBlock]:
-    """Blocks by placed_at, fetched in portions of about `budget_bytes`. Needs an open transaction."""
+async def read_blocks(db: Connection, channel: SelectedChannel, wanted: Range) -> AsyncGenerator[StoredBlock, None]:
+    """Blocks by placed_at, fetched in portions of at most PORTION_SAMPLES. Needs an open transaction.
+
+    Close it before the transaction ends: it holds a cursor of the server.
+    """
     where, parameters = condition(channel, wanted)
-    query = sql.SQL("SELECT {} FROM sample_blocks WHERE {} ORDER BY placed_at, lane_id, seq").format(
-        sql.SQL(READ), where
-    )
     async with AsyncServerCursor(db, f"channel_{channel.channel_id}", row_factory=class_row(StoredBlock)) as cursor:
-        _load_arrays(cursor)
-        await cursor.execute(query, parameters, binary=True)
-        size = FETCH_FIRST
-        while blocks := await cursor.fetchmany(size):
+        load_arrays(cursor)
+        await cursor.execute(AHEAD_QUERY.format(where), parameters, binary=True)
+        blocks = await cursor.fetchmany(1)
+        while blocks:
+            ahead = blocks[-1].ahead
             for block in blocks:
                 yield block
-            mean_bytes = 16 * sum(block.n for block in blocks) // len(blocks) + 200
-            size = max(1, min(budget_bytes // mean_bytes, FETCH_MOST))
+            if ahead is None:
+                return
+            blocks = await cursor.fetchmany(FETCH_MOST if ahead <= PORTION_SAMPLES else FETCH_LARGE)
 
 
 async def fetch_blocks(db: Connection, where: sql.Composable, parameters: dict[str, Any]) -> Sequence[StoredBlock]:
     """All blocks that a condition names, by placed_at: for few."""
-    query = sql.SQL("SELECT {} FROM sample_blocks WHERE {} ORDER BY placed_at, lane_id, seq").format(
-        sql.SQL(READ), where
-    )
     async with db.cursor(row_factory=class_row(StoredBlock), binary=True) as cursor:
-        _load_arrays(cursor)
-        await cursor.execute(query, parameters)
+        load_arrays(cursor)
+        await cursor.execute(QUERY.format(where), parameters)
         return await cursor.fetchall()
 
 
-def _load_arrays(cursor: Any) -> None:
+def load_arrays(cursor: Any) -> None:
+    """Makes a cursor load arrays of numbers as numpy arrays; it must answer in binary form."""
     cursor.adapters.register_loader(1022, _Float8Array)
     cursor.adapters.register_loader(1016, _Int8Array)
     cursor.adapters.register_loader(1007, _Int4Array)

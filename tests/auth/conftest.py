@@ -1,5 +1,6 @@
+import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -28,10 +29,11 @@ class Person:
     auth: AuthServiceStub
     password: str = PASSWORD
     cookie: str = ""
+    address: str = field(default_factory=lambda: f"fd00:{os.urandom(2).hex()}:{os.urandom(2).hex()}::1")
 
     async def login(self, password: str = "", username: str = "") -> Me:
         request = LoginRequest(username=username or self.username, password=password or self.password)
-        call = self.auth.Login(request)
+        call = self.auth.Login(request, metadata=(("x-forwarded-for", self.address),))
         me: Me = await call
         headers = dict(await call.initial_metadata())
         self.cookie = headers["set-cookie"].partition(";")[0]

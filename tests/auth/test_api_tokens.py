@@ -179,3 +179,24 @@ def test_a_token_gives_only_what_it_has(scopes: list[str], project_id: str, allo
     else:
         with pytest.raises(PermissionDenied, match=scopes[0]):
             check_token(wanted, holder, datetime.now(UTC))
+
+
+@pytest.mark.parametrize(
+    ("own_s", "wanted_s", "allowed"), [(60, 60, True), (60, 61, False), (60, None, False), (None, None, True)]
+)
+async def test_a_token_does_not_outlive_the_one_that_made_it(
+    lab: Any, auth: Any, own_s: int | None, wanted_s: int | None, allowed: bool
+) -> None:
+    now = int(time.time())
+
+    def end(after_s: int | None) -> dict[str, Timestamp]:
+        return {} if after_s is None else {"expires_at": Timestamp(seconds=now + after_s)}
+
+    parent = await create(lab.owner, scopes=["READ", "WRITE"], **end(own_s))
+    request = CreateApiTokenRequest(api_token=ApiToken(name="child", scopes=["READ"], **end(wanted_s)))
+    if allowed:
+        await auth.CreateApiToken(request, metadata=bearer(parent))
+        return
+    with refused("INVALID_ARGUMENT", "INVALID_FIELDS") as refusal:
+        await auth.CreateApiToken(request, metadata=bearer(parent))
+    assert refusal.fields == ["api_token.expires_at"]

@@ -103,7 +103,8 @@ async def test_parallel_guesses_are_counted_one_by_one(rig: Any) -> None:
 
 
 async def test_a_crowd_at_the_door_is_answered_at_once(rig: Any, auth: Any) -> None:
-    crowd = (auth.Login(LoginRequest(username=f"{uuid7()}", password="x"), timeout=2) for _ in range(20))
+    here = (("x-forwarded-for", "203.0.113.1"),)
+    crowd = (auth.Login(LoginRequest(username=f"{uuid7()}", password="x"), metadata=here, timeout=2) for _ in range(20))
     outcomes = await asyncio.gather(*crowd, return_exceptions=True)
     assert {reason_of(outcome) for outcome in outcomes} <= {"WRONG_PASSWORD", "LIMIT_EXCEEDED"}
 
@@ -150,6 +151,24 @@ async def test_logout_ends_the_session_on_the_server_and_in_the_browser(person: 
     assert "Expires=Thu, 01 Jan 1970" in cookie
     with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
         await person.auth.GetMe(GetMeRequest(), metadata=person.headers())
+
+
+async def test_a_logout_takes_no_notice_of_a_key(person: Any, rig: Any) -> None:
+    """The session that a copy would come from is over, so that no answer could be replayed to it."""
+    me, key = await person.login(), str(uuid7())
+    headers = person.headers(x_csrf_token=me.csrf_token, idempotency_key=key)
+    await person.auth.Logout(LogoutRequest(), metadata=headers)
+    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        await person.auth.Logout(LogoutRequest(), metadata=headers)
+    assert not await rows(rig, "SELECT 1 FROM idempotency_keys WHERE key = %s", key)
+
+
+async def test_a_login_touches_no_failures_of_others(person: Any, rig: Any) -> None:
+    """Else it would wait for all who are logging in at the same moment."""
+    other = str(uuid7())
+    await rows(rig, "INSERT INTO login_failures (username, failed_at) VALUES (%s, now() - interval '1 hour')", other)
+    await person.login()
+    assert len(await rows(rig, "SELECT 1 FROM login_failures WHERE username = %s", other)) == 1
 
 
 async def test_an_api_token_has_no_session_to_end(lab: Any) -> None:

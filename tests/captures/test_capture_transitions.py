@@ -14,7 +14,8 @@ from rigmesh.v1.capture_service_pb2 import (
 )
 from rigmesh.v1.capture_service_pb2_grpc import CaptureServiceStub
 from rigmesh.v1.capture_session_pb2 import CaptureSession
-from services.captures.rules import CAPTURE_SESSION, RUN_IS_RUNNING
+from services.captures.rules import CAPTURE_SESSION
+from services.state_machine import Guard
 from tests.factory import events_of, make_run, make_session, rows
 from tests.refusals import reason_of, refused
 
@@ -83,7 +84,7 @@ async def test_illegal(rig, lab, source, target):
 @pytest.mark.parametrize("state", ["DRAFT", "SUCCEEDED", "FAILED", "ARCHIVED"])
 async def test_start_needs_a_running_run(rig, lab, state):
     """The guard of the table; a session created with start says the same."""
-    assert CAPTURE_SESSION.to("RUNNING").guard == RUN_IS_RUNNING
+    assert CAPTURE_SESSION.to("RUNNING").guard is Guard.RUN_IS_RUNNING
     run = await make_run(lab)
     session = await make_session(lab, run.run_id, start=False)
     times = "started_at = now(), ended_at = now()" if state in ("SUCCEEDED", "FAILED") else "updated_at = now()"

@@ -14,6 +14,7 @@ import psycopg
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from services.local.cluster import existing
+from services.settings import Settings
 from tests.ports import free_ports
 
 FIRST = free_ports(8)
@@ -93,6 +94,37 @@ async def test_first_run_second_one_and_stop(data_dir: Path) -> None:
         assert time.monotonic() - started_at < 10
         assert (first.returncode, errors) == (0, b"")
         assert output.decode().splitlines()[-1] == "rigmesh: stopped"
+
+
+async def timed_stop(process: Process) -> float:
+    """Seconds from the signal to the end."""
+    started_at = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    await process.communicate()
+    return time.monotonic() - started_at
+
+
+def assert_database_stopped_in_order(data_dir: Path) -> None:
+    log = (data_dir / "logs/postgres.log").read_text()
+    assert "received fast shutdown request" in log
+    assert "immediate shutdown" not in log
+    assert log.rstrip().endswith("database system is shut down")
+
+
+async def test_a_stream_that_never_ends_is_cut(data_dir: Path) -> None:
+    async with running(data_dir) as (process, _), grpc.aio.insecure_channel(CONTROL) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        assert Settings().drain_timeout_s <= await timed_stop(process) < 8
+    assert_database_stopped_in_order(data_dir)
+
+
+async def test_a_role_that_hangs_takes_no_time_from_the_database(data_dir: Path) -> None:
+    """It is ended by force while the database can still stop in order, and all is over within 10 s."""
+    async with running(data_dir) as (process, _):
+        os.kill(child_of(process, "telemetry"), signal.SIGSTOP)
+        assert await timed_stop(process) < 10
+    assert_database_stopped_in_order(data_dir)
 
 
 async def test_each_part_comes_back_after_kill_9(data_dir: Path) -> None:

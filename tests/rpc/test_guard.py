@@ -1,6 +1,7 @@
 """A stream lasts as long as its credential."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import psycopg
@@ -71,3 +72,40 @@ async def test_the_source_is_closed_when_the_reader_goes() -> None:
     assert await anext(stream) == 1
     await stream.aclose()  # type: ignore[attr-defined]
     assert source.closed
+
+
+async def test_a_defect_in_the_check_ends_the_stream() -> None:
+    """Passed over, it would switch revocation off and tell nobody."""
+
+    async def broken() -> None:
+        raise KeyError("a defect")
+
+    async def read() -> None:
+        async for _ in guard.guarded(Source(ends=False).messages(), broken):
+            pass
+
+    with pytest.raises(KeyError):
+        await asyncio.wait_for(read(), timeout=5)
+
+
+async def test_a_source_that_ends_while_it_is_revoked_leaves_nothing_behind() -> None:
+    ended, complaints = asyncio.Event(), list[object]()
+
+    async def messages() -> AsyncIterator[int]:
+        await ended.wait()
+        return
+        yield 0
+
+    async def revoked_at_the_end() -> None:
+        ended.set()
+        raise Unauthenticated(UNAUTHENTICATED, "revoked")
+
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    try:
+        with pytest.raises(Unauthenticated):
+            await anext(guard.guarded(messages(), revoked_at_the_end))
+        gc.collect()
+    finally:
+        loop.set_exception_handler(None)
+    assert not complaints

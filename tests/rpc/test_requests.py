@@ -1,5 +1,6 @@
 """What comes in is a message of the method, or it is refused with one fixed text."""
 
+import json
 from typing import Any
 
 import grpc
@@ -7,6 +8,10 @@ import pytest
 
 from rigmesh.v1.auth_service_pb2 import CreateApiTokenRequest
 from rigmesh.v1.project_service_pb2 import GetProjectRequest
+from rigmesh.v1.sensor_pb2 import Sensor
+from rigmesh.v1.sensor_service_pb2 import CreateSensorRequest
+from rigmesh.v1.sensor_service_pb2_grpc import SensorServiceStub
+from tests.e2e.rest import Rest
 from tests.refusals import refused
 
 GET_PROJECT = "/rigmesh.v1.ProjectService/GetProject"
@@ -49,6 +54,24 @@ async def test_a_flood_of_broken_fields_still_gets_an_answer(lab: Any, channel: 
     with refused("INVALID_ARGUMENT", "INVALID_FIELDS") as refusal:
         await channel.unary_unary(CREATE_API_TOKEN)(data, metadata=(lab.owner.metadata,))
     assert 1 <= len(refusal.fields) <= 16
+
+
+@pytest.mark.parametrize("letter", ["k", "é"])
+async def test_a_long_key_is_not_repeated_in_full(lab: Any, channel: grpc.aio.Channel, letter: str) -> None:
+    sensor = Sensor(name="x", project_ids=[lab.project_id], labels={letter * 20_000: "v"})
+    with refused("INVALID_ARGUMENT", "INVALID_FIELDS") as refusal:
+        await lab.editor.at(channel).stub(SensorServiceStub).CreateSensor(CreateSensorRequest(sensor=sensor))
+    (field,) = refusal.fields
+    assert field.startswith(f"sensor.labels[{letter * 10}")
+    assert len(field) <= 64
+
+
+async def test_a_long_key_is_refused_through_the_edge_too(rig: Any, lab: Any) -> None:
+    """Which takes 8 KiB of headers at most, and else makes a 502 of it."""
+    editor = Rest(rig.envoy, {"authorization": f"Bearer {lab.editor.token}"})
+    sensor = {"name": "x", "project_ids": [lab.project_id], "labels": {"é" * 20_000: "v"}}
+    answer = await editor.ask("POST", "/sensors", sensor)
+    assert (answer.status, json.loads(answer.body)["code"]) == (400, 3)
 
 
 @pytest.mark.parametrize(

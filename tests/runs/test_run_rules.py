@@ -34,5 +34,5 @@ def test_merge_keeps_what_a_run_cannot_be_without(field):
 
 def test_step_to_the_present_state_is_no_transition():
     step = rules.step(BEFORE, Run(status="RUNNING"))
-    assert (step.target, step.sets, step.guard, step.event) == ("RUNNING", "", "", "run.updated")
+    assert (step.target, step.sets, step.guard, step.event) == ("RUNNING", "", None, "run.updated")
     assert "ARCHIVED" not in step.sources

@@ -8,7 +8,10 @@ READ_BYTES = 16 << 10
 
 
 class CuttingProxy:
-    """Forwards to one server. `cut_after` holds, for each coming connection, how many bytes of the client pass."""
+    """Forwards to one server. `cut_after` holds, for each coming connection, how many bytes of the client pass.
+
+    The server's answers are held back while `answers_pass` is not set.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._server_at = (host, port)
@@ -16,6 +19,8 @@ class CuttingProxy:
         self.endpoint = ""
         self.cut_after: list[int] = []
         self.connections = 0
+        self.answers_pass = asyncio.Event()
+        self.answers_pass.set()
 
     def cut(self) -> None:
         """Breaks what is connected, at once and without a farewell."""
@@ -30,7 +35,7 @@ class CuttingProxy:
         try:
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(_pump(client_in, server_out, limit))
-                pumps.create_task(_pump(server_in, client_out, None))
+                pumps.create_task(_pump(server_in, client_out, None, self.answers_pass))
         except* OSError:
             pass
         finally:
@@ -53,9 +58,13 @@ async def cutting_proxy(target: str) -> AsyncIterator[CuttingProxy]:
         proxy.cut()
 
 
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None) -> None:
+async def _pump(
+    source: asyncio.StreamReader, sink: asyncio.StreamWriter, limit: int | None, may_pass: asyncio.Event | None = None
+) -> None:
     """Copies until either side ends, or raises ConnectionResetError when the limit is reached."""
     while data := await source.read(READ_BYTES if limit is None else min(READ_BYTES, limit)):
+        if may_pass is not None:
+            await may_pass.wait()
         sink.write(data)
         await sink.drain()
         if limit is not None and (limit := limit - len(data)) <= 0:

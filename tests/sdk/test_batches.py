@@ -54,6 +54,11 @@ def test_values_and_times_arrive_bit_by_bit(values: Column, data: st.DataObject)
             assert list(series.integers.values) == values.tolist()
 
 
+def test_a_signalling_nan_is_sent_like_any_value() -> None:
+    values = np.array([0x7F800001], np.uint32).view(np.float32)
+    assert bits(values) in decoded({3: values}, IrregularTimes(np.array([0]))).series[0].SerializeToString()
+
+
 @pytest.mark.parametrize(
     "times", [[-(2**63)], [2**63 - 1], [-(2**63), -1, -(2**63)], [0, INT64_MAX, 0], [INT64_MAX, INT64_MAX - 1]]
 )

@@ -55,3 +55,17 @@ def test_what_is_missing_is_sent_again_while_it_is_kept() -> None:
     buffer.acknowledge(2)
     with pytest.raises(DataMissing, match="batches 2-2"):
         lane.is_complete(finished, 1)
+
+
+def test_a_new_epoch_numbers_what_is_left_from_1() -> None:
+    """Also above what was acknowledged out of order; `flush` still waits for what it was asked for."""
+    _, buffer = lane_that_sent([1, 2, 3, 4])
+    asked_for = buffer.newest_position
+    buffer.acknowledge(1, [SeqRange(first=3, last=3)])
+    buffer.renumber()
+    assert (buffer.oldest_seq, buffer.last_seq, buffer.in_flight) == (1, 2, False)
+    assert [sent[1].samples for sent in (buffer.next_to_send(), buffer.next_to_send()) if sent] == [2, 4]
+    buffer.acknowledge(1)
+    assert not buffer.is_settled(asked_for)
+    buffer.acknowledge(2)
+    assert buffer.is_settled(asked_for)

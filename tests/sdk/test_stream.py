@@ -1,6 +1,7 @@
 """The client's stream against a real server: nothing is lost, doubled or silently refused."""
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any
@@ -9,8 +10,11 @@ import grpc
 import numpy as np
 import pytest
 
+from rigmesh.v1.capture_service_pb2 import StopCaptureSessionRequest
+from rigmesh.v1.capture_service_pb2_grpc import CaptureServiceStub
 from rigmesh.v1.telemetry_ingest_service_pb2 import GetIngestCursorRequest
-from rigmesh_client import Channel, Clock, NotConnected, Reject, SensorStream, StreamRefused, connect
+from rigmesh_client import Channel, Clock, NotConnected, Reject, SensorStream, StreamRefused, attempt, connect
+from tests.factory import make_session, rows
 
 START_NS = 1_700_000_000 * 10**9
 MS = 1_000_000
@@ -128,12 +132,92 @@ async def test_what_is_not_taken_is_told_and_does_not_stop_the_rest(device: Any)
     assert (await device.stored("n")).values.tolist() == [1]
 
 
-async def test_a_channel_of_no_sensor_is_told(device: Any) -> None:
+async def test_a_channel_of_no_sensor_is_refused(device: Any) -> None:
     absent = Channel("ax", sensor_id=str(uuid.uuid4()))
-    async with SensorStream(device.sensor, "imu", [absent, Channel("ax")]) as stream:
+    stream = SensorStream(device.sensor, "imu", [Channel("ax"), absent])
+    with pytest.raises(StreamRefused, match=rf"SENSOR_NOT_FOUND: channel {absent.name} \(alias 2\): ") as refused:
+        async with stream:
+            pass
+    assert refused.value.reason == "SENSOR_NOT_FOUND"
+    assert [(reject.alias, reject.reason) for reject in stream.rejects] == [(2, "SENSOR_NOT_FOUND")]
+
+
+async def test_a_channel_of_no_sensor_that_is_bound_later_is_told(device: Any) -> None:
+    absent = Channel("ax", sensor_id=str(uuid.uuid4()))
+    async with SensorStream(device.sensor, "imu", [Channel("ax")]) as stream:
+        stream.bind([absent])
         await stream.send({absent.name: [1.0], "ax": [2.0]}, start_ns=START_NS)
     assert {reject.reason for reject in stream.rejects} == {"SENSOR_NOT_FOUND", "UNKNOWN_ALIAS"}
     assert (await device.stored("ax")).values.tolist() == [2.0]
+
+
+async def test_a_resumed_stream_stays_with_its_session(device: Any, lab: Any) -> None:
+    """What was measured in one session is not put into the next one, which runs when the connection is back."""
+    async with asyncio.timeout(30):
+        async with SensorStream(device.sensor, "imu", [Channel("ax")]) as stream:
+            await send(stream, 0)
+            await stream.flush()
+            device.proxy.cut()
+            await lab.editor.stub(CaptureServiceStub).StopCaptureSession(
+                StopCaptureSessionRequest(
+                    run_id=device.run_id, capture_session_id=device.capture_session_id, outcome="SUCCEEDED"
+                )
+            )
+            await make_session(lab, device.run_id)
+            await send(stream, 1)
+            await stream.flush()
+            assert stream.reconnections >= 1
+    await assert_all_stored(device, 2)
+
+
+@pytest.mark.parametrize("unacknowledged", [0, 3])
+async def test_a_server_that_was_restored_from_a_backup_gets_a_new_epoch(
+    device: Any, rig: Any, unacknowledged: int
+) -> None:
+    """Nothing that the sender still has is dropped; numbers begin anew."""
+    async with asyncio.timeout(30):
+        async with SensorStream(device.sensor, "imu", [Channel("ax")]) as stream:
+            for number in range(4):
+                await send(stream, number)
+                await stream.flush()
+            device.proxy.cut()
+            await rows(
+                rig,
+                "UPDATE ingest_lanes SET epoch = epoch + 1000 WHERE scope_id = %s RETURNING lane_id",
+                device.sensor_id,
+            )
+            for number in range(4, 4 + unacknowledged):
+                await send(stream, number)
+            await stream.flush()
+    assert stream.unacknowledged_batches == 0
+    await assert_all_stored(device, 4 + unacknowledged)
+
+
+async def test_a_server_that_has_gone_silent_is_asked_anew(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error of the network tells: the connection is open, and no Ack comes."""
+    monkeypatch.setattr(attempt, "ACK_WITHIN_S", 1.0)
+    async with asyncio.timeout(30):
+        async with SensorStream(device.sensor, "imu", [Channel("ax")]) as stream:
+            await send(stream, 0)
+            await stream.flush()
+            device.proxy.answers_pass.clear()
+            await send(stream, 1)
+            while not stream.reconnections:  # noqa: ASYNC110 the stream tells nobody
+                await asyncio.sleep(0.01)
+            device.proxy.answers_pass.set()
+            await stream.flush()
+    await assert_all_stored(device, 2)
+
+
+async def test_an_idle_stream_is_left_alone(device: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempt, "ACK_WITHIN_S", 0.2)
+    async with SensorStream(device.sensor, "imu", [Channel("ax")]) as stream:
+        for number in range(3):
+            await send(stream, number)
+            await stream.flush()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), 0.5)
+        assert stream.reconnections == 0
 
 
 async def test_times_of_a_monotonic_clock_are_placed_by_the_time_of_sending(device: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.telemetry.merge import coalesced, merged
+from services.telemetry.merge import MOST_SAMPLES, coalesced, merged
 from services.telemetry.stored import Range, StoredBlock
 
 
@@ -69,10 +69,26 @@ async def test_pieces_are_what_the_rule_says_in_time_order(
         for one in blocks:
             yield one
 
-    pieces = [piece async for piece in coalesced(merged(source(), wanted))]
+    pieces = list(coalesced([piece async for piece in merged(source(), wanted)]))
     shown = [(int(t), float(v)) for piece in pieces for t, v in zip(piece.time_ns, piece.values, strict=True)]
     assert [t for t, _ in shown] == sorted(t for t, _ in shown)
     assert sorted(shown) == model(blocks, wanted)
     session_of = {float(v): b.capture_session_id for b in blocks for v in b.values}
     for piece in pieces:
         assert {session_of[float(v)] for v in piece.values} == {piece.capture_session_id}
+
+
+async def test_pieces_are_cut_to_what_a_message_holds() -> None:
+    """Producers side by side on one channel, with blocks as long as they may be."""
+    spread = np.arange(MOST_SAMPLES) * 1000
+    blocks = [block(lane, 1, lane, (spread + lane).tolist(), None) for lane in range(1, 7)]
+    blocks += [block(7, seq, 7, (spread[:9000] + 10**8 * seq).tolist(), None) for seq in range(1, 30)]
+    blocks.sort(key=lambda b: (b.placed_us, b.lane_id, b.seq))
+
+    async def source() -> AsyncIterator[StoredBlock]:
+        for one in blocks:
+            yield one
+
+    pieces = list(coalesced([piece async for piece in merged(source(), Range())]))
+    assert sum(len(piece.time_ns) for piece in pieces) == 6 * MOST_SAMPLES + 29 * 9000
+    assert max(len(piece.time_ns) for piece in pieces) <= MOST_SAMPLES

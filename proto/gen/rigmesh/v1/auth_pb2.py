@@ -29,7 +29,7 @@ from rigmesh.v1 import project_pb2 as rigmesh_dot_v1_dot_project__pb2
 from rigmesh.v1 import user_pb2 as rigmesh_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rigmesh/v1/auth.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rigmesh/v1/project.proto\x1a\x15rigmesh/v1/user.proto\"\xf5\x03\n\x08\x41piToken\x12\x1a\n\x0c\x61pi_token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x04name\x18\x02 \x01(\tB\"\xe2\x41\x01\x02\xbaH\x1br\x19\x10\x01\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x45\n\x06scopes\x18\x03 \x03(\x0e\x32\x1a.rigmesh.v1.ApiToken.ScopeB\x19\xe2\x41\x01\x02\xbaH\x12\x92\x01\x0f\x08\x01\x10\x04\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\nproject_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x13\n\x05token\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x0clast_used_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nrevoked_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"J\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\n\n\x06INGEST\x10\x03\x12\t\n\x05\x41\x44MIN\x10\x04\"\x97\x01\n\x02Me\x12\x1e\n\x04user\x18\x01 \x01(\x0b\x32\x10.rigmesh.v1.User\x12%\n\x08projects\x18\x02 \x03(\x0b\x32\x13.rigmesh.v1.Project\x12\x12\n\ncsrf_token\x18\x03 \x01(\t\x12\x36\n\x12session_expires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rigmesh/v1/auth.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18rigmesh/v1/project.proto\x1a\x15rigmesh/v1/user.proto\"\xf8\x03\n\x08\x41piToken\x12\x1a\n\x0c\x61pi_token_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x04name\x18\x02 \x01(\tB\"\xe2\x41\x01\x02\xbaH\x1br\x19\x10\x01\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x45\n\x06scopes\x18\x03 \x03(\x0e\x32\x1a.rigmesh.v1.ApiToken.ScopeB\x19\xe2\x41\x01\x02\xbaH\x12\x92\x01\x0f\x08\x01\x10\x04\x18\x01\"\x07\x82\x01\x04\x10\x01 \x00\x12\x1f\n\nproject_id\x18\x04 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x16\n\x05token\x18\x05 \x01(\tB\x07\x80\x01\x01\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12.\n\nexpires_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x0clast_used_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nrevoked_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\"J\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x08\n\x04READ\x10\x01\x12\t\n\x05WRITE\x10\x02\x12\n\n\x06INGEST\x10\x03\x12\t\n\x05\x41\x44MIN\x10\x04\"\x9c\x01\n\x02Me\x12\x1e\n\x04user\x18\x01 \x01(\x0b\x32\x10.rigmesh.v1.User\x12%\n\x08projects\x18\x02 \x03(\x0b\x32\x13.rigmesh.v1.Project\x12\x17\n\ncsrf_token\x18\x03 \x01(\tB\x03\x80\x01\x01\x12\x36\n\x12session_expires_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,17 +45,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APITOKEN'].fields_by_name['project_id']._loaded_options = None
   _globals['_APITOKEN'].fields_by_name['project_id']._serialized_options = b'\272H\010r\003\260\001\001\330\001\001'
   _globals['_APITOKEN'].fields_by_name['token']._loaded_options = None
-  _globals['_APITOKEN'].fields_by_name['token']._serialized_options = b'\342A\001\003'
+  _globals['_APITOKEN'].fields_by_name['token']._serialized_options = b'\200\001\001\342A\001\003'
   _globals['_APITOKEN'].fields_by_name['created_at']._loaded_options = None
   _globals['_APITOKEN'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_APITOKEN'].fields_by_name['last_used_at']._loaded_options = None
   _globals['_APITOKEN'].fields_by_name['last_used_at']._serialized_options = b'\342A\001\003'
   _globals['_APITOKEN'].fields_by_name['revoked_at']._loaded_options = None
   _globals['_APITOKEN'].fields_by_name['revoked_at']._serialized_options = b'\342A\001\003'
+  _globals['_ME'].fields_by_name['csrf_token']._loaded_options = None
+  _globals['_ME'].fields_by_name['csrf_token']._serialized_options = b'\200\001\001'
   _globals['_APITOKEN']._serialized_start=182
-  _globals['_APITOKEN']._serialized_end=683
-  _globals['_APITOKEN_SCOPE']._serialized_start=609
-  _globals['_APITOKEN_SCOPE']._serialized_end=683
-  _globals['_ME']._serialized_start=686
-  _globals['_ME']._serialized_end=837
+  _globals['_APITOKEN']._serialized_end=686
+  _globals['_APITOKEN_SCOPE']._serialized_start=612
+  _globals['_APITOKEN_SCOPE']._serialized_end=686
+  _globals['_ME']._serialized_start=689
+  _globals['_ME']._serialized_end=845
 # @@protoc_insertion_point(module_scope)

@@ -86,7 +86,7 @@ class ApiToken(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When it stops working; unset = never."""
+        """When it stops working; unset = never. Not later than that of the token which makes this one, if one does."""
 
     @_builtins.property
     def last_used_at(self) -> _timestamp_pb2.Timestamp:

@@ -30,7 +30,7 @@ from rigmesh.v1 import auth_pb2 as rigmesh_dot_v1_dot_auth__pb2
 from rigmesh.v1 import options_pb2 as rigmesh_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drigmesh/v1/auth_service.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x15rigmesh/v1/auth.proto\x1a\x18rigmesh/v1/options.proto\"Q\n\x0cLoginRequest\x12\x1f\n\x08username\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18@\x12 \n\x08password\x18\x02 \x01(\tB\x0e\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\"\x0f\n\rLogoutRequest\"\x0e\n\x0cGetMeRequest\"L\n\x15\x43reateApiTokenRequest\x12\x33\n\tapi_token\x18\x01 \x01(\x0b\x32\x14.rigmesh.v1.ApiTokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"P\n\x14ListApiTokensRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x15ListApiTokensResponse\x12(\n\napi_tokens\x18\x01 \x03(\x0b\x32\x14.rigmesh.v1.ApiToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x15RevokeApiTokenRequest\x12\"\n\x0c\x61pi_token_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x32\xd9\x05\n\x0b\x41uthService\x12g\n\x05Login\x12\x18.rigmesh.v1.LoginRequest\x1a\x0e.rigmesh.v1.Me\"4\x92\x82\x19\x13\x08\x01\"\x0fsession.started\x82\xd3\xe4\x93\x02\x17\"\x12/api/v1/auth/login:\x01*\x12p\n\x06Logout\x12\x19.rigmesh.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"3\x92\x82\x19\x11\x08\x02\"\rsession.ended\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/auth/logout:\x01*\x12S\n\x05GetMe\x12\x18.rigmesh.v1.GetMeRequest\x1a\x0e.rigmesh.v1.Me\" \x90\x02\x01\x92\x82\x19\x02\x08\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/auth/me\x12\x8b\x01\n\x0e\x43reateApiToken\x12!.rigmesh.v1.CreateApiTokenRequest\x1a\x14.rigmesh.v1.ApiToken\"@\x92\x82\x19\x17\x08\x02\"\x11\x61pi_token.created(\x01\x82\xd3\xe4\x93\x02\x1f\"\x12/api/v1/api-tokens:\tapi_token\x12y\n\rListApiTokens\x12 .rigmesh.v1.ListApiTokensRequest\x1a!.rigmesh.v1.ListApiTokensResponse\"#\x90\x02\x01\x92\x82\x19\x02\x08\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/api-tokens\x12\x90\x01\n\x0eRevokeApiToken\x12!.rigmesh.v1.RevokeApiTokenRequest\x1a\x14.rigmesh.v1.ApiToken\"E\x90\x02\x02\x92\x82\x19\x15\x08\x02\"\x11\x61pi_token.revoked\x82\xd3\xe4\x93\x02#*!/api/v1/api-tokens/{api_token_id}b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drigmesh/v1/auth_service.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1bgoogle/protobuf/empty.proto\x1a\x15rigmesh/v1/auth.proto\x1a\x18rigmesh/v1/options.proto\"T\n\x0cLoginRequest\x12\x1f\n\x08username\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x10\x01\x18@\x12#\n\x08password\x18\x02 \x01(\tB\x11\x80\x01\x01\xe2\x41\x01\x02\xbaH\x07r\x05\x10\x01\x18\x80\x02\"\x0f\n\rLogoutRequest\"\x0e\n\x0cGetMeRequest\"L\n\x15\x43reateApiTokenRequest\x12\x33\n\tapi_token\x18\x01 \x01(\x0b\x32\x14.rigmesh.v1.ApiTokenB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"P\n\x14ListApiTokensRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x15ListApiTokensResponse\x12(\n\napi_tokens\x18\x01 \x03(\x0b\x32\x14.rigmesh.v1.ApiToken\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\";\n\x15RevokeApiTokenRequest\x12\"\n\x0c\x61pi_token_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x32\xd9\x05\n\x0b\x41uthService\x12g\n\x05Login\x12\x18.rigmesh.v1.LoginRequest\x1a\x0e.rigmesh.v1.Me\"4\x92\x82\x19\x13\x08\x01\"\x0fsession.started\x82\xd3\xe4\x93\x02\x17\"\x12/api/v1/auth/login:\x01*\x12p\n\x06Logout\x12\x19.rigmesh.v1.LogoutRequest\x1a\x16.google.protobuf.Empty\"3\x92\x82\x19\x11\x08\x02\"\rsession.ended\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/auth/logout:\x01*\x12S\n\x05GetMe\x12\x18.rigmesh.v1.GetMeRequest\x1a\x0e.rigmesh.v1.Me\" \x90\x02\x01\x92\x82\x19\x02\x08\x02\x82\xd3\xe4\x93\x02\x11\x12\x0f/api/v1/auth/me\x12\x8b\x01\n\x0e\x43reateApiToken\x12!.rigmesh.v1.CreateApiTokenRequest\x1a\x14.rigmesh.v1.ApiToken\"@\x92\x82\x19\x17\x08\x02\"\x11\x61pi_token.created(\x01\x82\xd3\xe4\x93\x02\x1f\"\x12/api/v1/api-tokens:\tapi_token\x12y\n\rListApiTokens\x12 .rigmesh.v1.ListApiTokensRequest\x1a!.rigmesh.v1.ListApiTokensResponse\"#\x90\x02\x01\x92\x82\x19\x02\x08\x02\x82\xd3\xe4\x93\x02\x14\x12\x12/api/v1/api-tokens\x12\x90\x01\n\x0eRevokeApiToken\x12!.rigmesh.v1.RevokeApiTokenRequest\x1a\x14.rigmesh.v1.ApiToken\"E\x90\x02\x02\x92\x82\x19\x15\x08\x02\"\x11\x61pi_token.revoked\x82\xd3\xe4\x93\x02#*!/api/v1/api-tokens/{api_token_id}b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGINREQUEST'].fields_by_name['username']._loaded_options = None
   _globals['_LOGINREQUEST'].fields_by_name['username']._serialized_options = b'\342A\001\002\272H\006r\004\020\001\030@'
   _globals['_LOGINREQUEST'].fields_by_name['password']._loaded_options = None
-  _globals['_LOGINREQUEST'].fields_by_name['password']._serialized_options = b'\342A\001\002\272H\007r\005\020\001\030\200\002'
+  _globals['_LOGINREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\002\272H\007r\005\020\001\030\200\002'
   _globals['_CREATEAPITOKENREQUEST'].fields_by_name['api_token']._loaded_options = None
   _globals['_CREATEAPITOKENREQUEST'].fields_by_name['api_token']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_LISTAPITOKENSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -62,19 +62,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUTHSERVICE'].methods_by_name['RevokeApiToken']._loaded_options = None
   _globals['_AUTHSERVICE'].methods_by_name['RevokeApiToken']._serialized_options = b'\220\002\002\222\202\031\025\010\002\"\021api_token.revoked\202\323\344\223\002#*!/api/v1/api-tokens/{api_token_id}'
   _globals['_LOGINREQUEST']._serialized_start=215
-  _globals['_LOGINREQUEST']._serialized_end=296
-  _globals['_LOGOUTREQUEST']._serialized_start=298
-  _globals['_LOGOUTREQUEST']._serialized_end=313
-  _globals['_GETMEREQUEST']._serialized_start=315
-  _globals['_GETMEREQUEST']._serialized_end=329
-  _globals['_CREATEAPITOKENREQUEST']._serialized_start=331
-  _globals['_CREATEAPITOKENREQUEST']._serialized_end=407
-  _globals['_LISTAPITOKENSREQUEST']._serialized_start=409
-  _globals['_LISTAPITOKENSREQUEST']._serialized_end=489
-  _globals['_LISTAPITOKENSRESPONSE']._serialized_start=491
-  _globals['_LISTAPITOKENSRESPONSE']._serialized_end=581
-  _globals['_REVOKEAPITOKENREQUEST']._serialized_start=583
-  _globals['_REVOKEAPITOKENREQUEST']._serialized_end=642
-  _globals['_AUTHSERVICE']._serialized_start=645
-  _globals['_AUTHSERVICE']._serialized_end=1374
+  _globals['_LOGINREQUEST']._serialized_end=299
+  _globals['_LOGOUTREQUEST']._serialized_start=301
+  _globals['_LOGOUTREQUEST']._serialized_end=316
+  _globals['_GETMEREQUEST']._serialized_start=318
+  _globals['_GETMEREQUEST']._serialized_end=332
+  _globals['_CREATEAPITOKENREQUEST']._serialized_start=334
+  _globals['_CREATEAPITOKENREQUEST']._serialized_end=410
+  _globals['_LISTAPITOKENSREQUEST']._serialized_start=412
+  _globals['_LISTAPITOKENSREQUEST']._serialized_end=492
+  _globals['_LISTAPITOKENSRESPONSE']._serialized_start=494
+  _globals['_LISTAPITOKENSRESPONSE']._serialized_end=584
+  _globals['_REVOKEAPITOKENREQUEST']._serialized_start=586
+  _globals['_REVOKEAPITOKENREQUEST']._serialized_end=645
+  _globals['_AUTHSERVICE']._serialized_start=648
+  _globals['_AUTHSERVICE']._serialized_end=1377
 # @@protoc_insertion_point(module_scope)

@@ -77,7 +77,8 @@ class AuthServiceServicer(object):
         """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
         30 minutes after its last use. Every login gives a new session.
         UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-        name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
+        name within 15 minutes, or 30 logins from one address (IPv6: one network of 64 bits), after which it has one more
+        every 2 seconds (TOO_MANY_LOGINS); too many logins at this moment (LIMIT_EXCEEDED). An Idempotency-Key is ignored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,6 +86,8 @@ class AuthServiceServicer(object):
 
     def Logout(self, request, context):
         """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token.
+        An Idempotency-Key is ignored: after the first call there is no session that a second one could come from, so
+        UNAUTHENTICATED to a repeated call means that the session has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +102,8 @@ class AuthServiceServicer(object):
 
     def CreateApiToken(self, request, context):
         """Creates an API token of the caller and answers it once, in `token`.
-        A caller with an API token can only give scopes that it has (PERMISSION_DENIED). NOT_FOUND: the INGEST project.
+        A caller with an API token can only give scopes that it has (PERMISSION_DENIED), and no longer life than its own
+        (INVALID_ARGUMENT: `expires_at` is later, or unset while its own is set). NOT_FOUND: the INGEST project.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,6 +118,8 @@ class AuthServiceServicer(object):
 
     def RevokeApiToken(self, request, context):
         """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing.
+        Tokens that were created with it stay in force: after a leak of a token with the WRITE scope, ListApiTokens shows
+        what else to revoke.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,20 +39,28 @@ class AuthServiceStub:
     """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
     30 minutes after its last use. Every login gives a new session.
     UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-    name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
+    name within 15 minutes, or 30 logins from one address (IPv6: one network of 64 bits), after which it has one more
+    every 2 seconds (TOO_MANY_LOGINS); too many logins at this moment (LIMIT_EXCEEDED). An Idempotency-Key is ignored.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]
-    """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token."""
+    """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token.
+    An Idempotency-Key is ignored: after the first call there is no session that a second one could come from, so
+    UNAUTHENTICATED to a repeated call means that the session has ended.
+    """
     GetMe: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.GetMeRequest, _auth_pb2.Me]
     """Who am I, what are my projects and roles."""
     CreateApiToken: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiTokenRequest, _auth_pb2.ApiToken]
     """Creates an API token of the caller and answers it once, in `token`.
-    A caller with an API token can only give scopes that it has (PERMISSION_DENIED). NOT_FOUND: the INGEST project.
+    A caller with an API token can only give scopes that it has (PERMISSION_DENIED), and no longer life than its own
+    (INVALID_ARGUMENT: `expires_at` is later, or unset while its own is set). NOT_FOUND: the INGEST project.
     """
     ListApiTokens: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiTokensRequest, _auth_service_pb2.ListApiTokensResponse]
     """The caller's API tokens, newest first, without the secrets."""
     RevokeApiToken: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeApiTokenRequest, _auth_pb2.ApiToken]
-    """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing."""
+    """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing.
+    Tokens that were created with it stay in force: after a leak of a token with the WRITE scope, ListApiTokens shows
+    what else to revoke.
+    """
 
 @_typing.type_check_only
 class AuthServiceAsyncStub(AuthServiceStub):
@@ -63,20 +71,28 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
     30 minutes after its last use. Every login gives a new session.
     UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-    name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
+    name within 15 minutes, or 30 logins from one address (IPv6: one network of 64 bits), after which it has one more
+    every 2 seconds (TOO_MANY_LOGINS); too many logins at this moment (LIMIT_EXCEEDED). An Idempotency-Key is ignored.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.LogoutRequest, _empty_pb2.Empty]  # type: ignore[assignment]
-    """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token."""
+    """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token.
+    An Idempotency-Key is ignored: after the first call there is no session that a second one could come from, so
+    UNAUTHENTICATED to a repeated call means that the session has ended.
+    """
     GetMe: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.GetMeRequest, _auth_pb2.Me]  # type: ignore[assignment]
     """Who am I, what are my projects and roles."""
     CreateApiToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiTokenRequest, _auth_pb2.ApiToken]  # type: ignore[assignment]
     """Creates an API token of the caller and answers it once, in `token`.
-    A caller with an API token can only give scopes that it has (PERMISSION_DENIED). NOT_FOUND: the INGEST project.
+    A caller with an API token can only give scopes that it has (PERMISSION_DENIED), and no longer life than its own
+    (INVALID_ARGUMENT: `expires_at` is later, or unset while its own is set). NOT_FOUND: the INGEST project.
     """
     ListApiTokens: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiTokensRequest, _auth_service_pb2.ListApiTokensResponse]  # type: ignore[assignment]
     """The caller's API tokens, newest first, without the secrets."""
     RevokeApiToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.RevokeApiTokenRequest, _auth_pb2.ApiToken]  # type: ignore[assignment]
-    """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing."""
+    """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing.
+    Tokens that were created with it stay in force: after a leak of a token with the WRITE scope, ListApiTokens shows
+    what else to revoke.
+    """
 
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Signing in and the credentials of programs."""
@@ -90,7 +106,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Starts a session: the answer sets the cookie `__Host-sid` (Secure, HttpOnly, SameSite=Lax), valid for 12 hours and
         30 minutes after its last use. Every login gives a new session.
         UNAUTHENTICATED: wrong name or password (the same text and time for both). RESOURCE_EXHAUSTED: 5 failures for one
-        name within 15 minutes, or too many logins at this moment (LIMIT_EXCEEDED).
+        name within 15 minutes, or 30 logins from one address (IPv6: one network of 64 bits), after which it has one more
+        every 2 seconds (TOO_MANY_LOGINS); too many logins at this moment (LIMIT_EXCEEDED). An Idempotency-Key is ignored.
         """
 
     @_abc_1.abstractmethod
@@ -99,7 +116,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.LogoutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]:
-        """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token."""
+        """Ends the caller's session on the server and clears its cookie. FAILED_PRECONDITION for a caller with an API token.
+        An Idempotency-Key is ignored: after the first call there is no session that a second one could come from, so
+        UNAUTHENTICATED to a repeated call means that the session has ended.
+        """
 
     @_abc_1.abstractmethod
     def GetMe(
@@ -116,7 +136,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ApiToken, _abc.Awaitable[_auth_pb2.ApiToken]]:
         """Creates an API token of the caller and answers it once, in `token`.
-        A caller with an API token can only give scopes that it has (PERMISSION_DENIED). NOT_FOUND: the INGEST project.
+        A caller with an API token can only give scopes that it has (PERMISSION_DENIED), and no longer life than its own
+        (INVALID_ARGUMENT: `expires_at` is later, or unset while its own is set). NOT_FOUND: the INGEST project.
         """
 
     @_abc_1.abstractmethod
@@ -133,6 +154,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.RevokeApiTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ApiToken, _abc.Awaitable[_auth_pb2.ApiToken]]:
-        """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing."""
+        """Revokes a token of the caller: calls with it fail at once, open streams end within 5 s. Repeating it changes nothing.
+        Tokens that were created with it stay in force: after a leak of a token with the WRITE scope, ListApiTokens shows
+        what else to revoke.
+        """
 
 def add_AuthServiceServicer_to_server(servicer: AuthServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

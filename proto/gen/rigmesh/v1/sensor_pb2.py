@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rigmesh/v1/sensor.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x03\n\x06Sensor\x12\x17\n\tsensor_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x0bproject_ids\x18\x02 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10@\x18\x01\"\x05r\x03\xb0\x01\x01\x12\x30\n\x04name\x18\x03 \x01(\tB\"\xe2\x41\x01\x02\xbaH\x1br\x19\x10\x01\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x90N\x12o\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.rigmesh.v1.Sensor.LabelsEntryB?\xbaH<\x9a\x01\x39\x10@\"\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$*\x19r\x17\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x13\n\x05token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17rigmesh/v1/sensor.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n\x06Sensor\x12\x17\n\tsensor_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12,\n\x0bproject_ids\x18\x02 \x03(\tB\x17\xe2\x41\x01\x02\xbaH\x10\x92\x01\r\x08\x01\x10@\x18\x01\"\x05r\x03\xb0\x01\x01\x12\x30\n\x04name\x18\x03 \x01(\tB\"\xe2\x41\x01\x02\xbaH\x1br\x19\x10\x01\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x1d\n\x0b\x64\x65scription\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x90N\x12o\n\x06labels\x18\x05 \x03(\x0b\x32\x1e.rigmesh.v1.Sensor.LabelsEntryB?\xbaH<\x9a\x01\x39\x10@\"\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$*\x19r\x17\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x16\n\x05token\x18\x06 \x01(\tB\x07\x80\x01\x01\xe2\x41\x01\x03\x12\x34\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x34\n\nupdated_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,13 +47,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENSOR'].fields_by_name['labels']._loaded_options = None
   _globals['_SENSOR'].fields_by_name['labels']._serialized_options = b'\272H<\232\0019\020@\"\032r\0302\026^[A-Za-z0-9_.-]{1,64}$*\031r\027\030\310\0012\022^[^\\p{Cc}\\p{Cf}]*$'
   _globals['_SENSOR'].fields_by_name['token']._loaded_options = None
-  _globals['_SENSOR'].fields_by_name['token']._serialized_options = b'\342A\001\003'
+  _globals['_SENSOR'].fields_by_name['token']._serialized_options = b'\200\001\001\342A\001\003'
   _globals['_SENSOR'].fields_by_name['created_at']._loaded_options = None
   _globals['_SENSOR'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_SENSOR'].fields_by_name['updated_at']._loaded_options = None
   _globals['_SENSOR'].fields_by_name['updated_at']._serialized_options = b'\342A\001\003'
   _globals['_SENSOR']._serialized_start=135
-  _globals['_SENSOR']._serialized_end=584
-  _globals['_SENSOR_LABELSENTRY']._serialized_start=539
-  _globals['_SENSOR_LABELSENTRY']._serialized_end=584
+  _globals['_SENSOR']._serialized_end=587
+  _globals['_SENSOR_LABELSENTRY']._serialized_start=542
+  _globals['_SENSOR_LABELSENTRY']._serialized_end=587
 # @@protoc_insertion_point(module_scope)

@@ -50,7 +50,7 @@ Global___View: _TypeAlias = View  # noqa: Y015
 
 @_typing.final
 class TelemetryChunk(_message.Message):
-    """Samples of one channel in time order, in columns of equal length."""
+    """Samples of one channel in time order, in columns of equal length: at most 65 536."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -159,7 +159,7 @@ Global___StreamEnd: _TypeAlias = StreamEnd  # noqa: Y015
 
 @_typing.final
 class DecimatedSeries(_message.Message):
-    """One channel, decimated for drawing, in columns of equal length."""
+    """One channel, decimated for drawing, in columns of equal length. Integers beyond 2^53 are rounded."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -152,7 +152,9 @@ class GetSeriesRequest(_message.Message):
     view: _telemetry_pb2.View.ValueType
     """Which values."""
     max_points: _builtins.int
-    """Most points for each channel: default 1000, 2 to 5000. Fewer samples than that are answered one by one."""
+    """Most points for each channel, 2 to 5000: default 1000, or what 80 000 in all leave for each. Fewer samples than that
+    are answered one by one.
+    """
     method: Global___GetSeriesRequest.Method.ValueType
     """How to choose points."""
     @_builtins.property
@@ -329,7 +331,7 @@ class StreamTelemetryResponse(_message.Message):
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Goes on after this message; empty while the history is being sent."""
+    """Goes on after this message; empty while the history is being sent, and with `error`."""
     @_builtins.property
     def chunk(self) -> _telemetry_pb2.TelemetryChunk:
         """Samples."""

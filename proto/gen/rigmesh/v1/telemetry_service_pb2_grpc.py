@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class TelemetryServiceStub(object):
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 
@@ -66,7 +66,7 @@ class TelemetryServiceStub(object):
 
 class TelemetryServiceServicer(object):
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 
@@ -74,14 +74,16 @@ class TelemetryServiceServicer(object):
         """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
         the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
         The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
-        pace. NOT_FOUND: a channel, session or run that is absent or not the caller's. RESOURCE_EXHAUSTED: over 256 channels.
+        pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
+        RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSeries(self, request, context):
-        """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry.
+        """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry; RESOURCE_EXHAUSTED also where
+        channels × max_points is over 80 000.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,9 +98,10 @@ class TelemetryServiceServicer(object):
 
     def StreamTelemetry(self, request, context):
         """Samples from `start_at` on, then live as they are committed, without a seam. Live chunks come in the order of
-        commits, so late data comes too. Every message carries a token from which a later call goes on. The stream ends with
-        `end` when the server stops, or `error`. UNAUTHENTICATED within 5 s of the credential's end.
-        INVALID_ARGUMENT: a resume token of another selection.
+        commits, so late data comes too. From the end of the history on every message carries a token from which a later call
+        goes on; a history that broke off is asked for again. The stream ends with `end` when the server stops, or `error`.
+        UNAUTHENTICATED within 5 s of the credential's end. INVALID_ARGUMENT: a resume token of another selection.
+        UNAVAILABLE: too much was committed just now to tell it from what comes; or, in the history, DRAINING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -149,7 +152,7 @@ def add_TelemetryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class TelemetryService(object):
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 

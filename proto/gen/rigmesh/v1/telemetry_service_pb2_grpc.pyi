@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class TelemetryServiceStub:
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 
@@ -40,17 +40,21 @@ class TelemetryServiceStub:
     """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
     the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
     The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
-    pace. NOT_FOUND: a channel, session or run that is absent or not the caller's. RESOURCE_EXHAUSTED: over 256 channels.
+    pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
+    RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
     """
     GetSeries: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetSeriesRequest, _telemetry_service_pb2.GetSeriesResponse]
-    """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry."""
+    """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry; RESOURCE_EXHAUSTED also where
+    channels × max_points is over 80 000.
+    """
     GetLatest: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetLatestRequest, _telemetry_service_pb2.GetLatestResponse]
     """The newest sample of each channel by measured time, and the last one received. Channels without samples are left out."""
     StreamTelemetry: _grpc.UnaryStreamMultiCallable[_telemetry_service_pb2.StreamTelemetryRequest, _telemetry_service_pb2.StreamTelemetryResponse]
     """Samples from `start_at` on, then live as they are committed, without a seam. Live chunks come in the order of
-    commits, so late data comes too. Every message carries a token from which a later call goes on. The stream ends with
-    `end` when the server stops, or `error`. UNAUTHENTICATED within 5 s of the credential's end.
-    INVALID_ARGUMENT: a resume token of another selection.
+    commits, so late data comes too. From the end of the history on every message carries a token from which a later call
+    goes on; a history that broke off is asked for again. The stream ends with `end` when the server stops, or `error`.
+    UNAUTHENTICATED within 5 s of the credential's end. INVALID_ARGUMENT: a resume token of another selection.
+    UNAVAILABLE: too much was committed just now to tell it from what comes; or, in the history, DRAINING.
     """
     ListChannels: _grpc.UnaryUnaryMultiCallable[_telemetry_service_pb2.ListChannelsRequest, _telemetry_service_pb2.ListChannelsResponse]
     """Channels of a session, a run, a sensor, a project, or all that the caller may see; by sensor and signal."""
@@ -58,7 +62,7 @@ class TelemetryServiceStub:
 @_typing.type_check_only
 class TelemetryServiceAsyncStub(TelemetryServiceStub):
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 
@@ -67,24 +71,28 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
     the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
     The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
-    pace. NOT_FOUND: a channel, session or run that is absent or not the caller's. RESOURCE_EXHAUSTED: over 256 channels.
+    pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
+    RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
     """
     GetSeries: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetSeriesRequest, _telemetry_service_pb2.GetSeriesResponse]  # type: ignore[assignment]
-    """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry."""
+    """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry; RESOURCE_EXHAUSTED also where
+    channels × max_points is over 80 000.
+    """
     GetLatest: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.GetLatestRequest, _telemetry_service_pb2.GetLatestResponse]  # type: ignore[assignment]
     """The newest sample of each channel by measured time, and the last one received. Channels without samples are left out."""
     StreamTelemetry: _aio.UnaryStreamMultiCallable[_telemetry_service_pb2.StreamTelemetryRequest, _telemetry_service_pb2.StreamTelemetryResponse]  # type: ignore[assignment]
     """Samples from `start_at` on, then live as they are committed, without a seam. Live chunks come in the order of
-    commits, so late data comes too. Every message carries a token from which a later call goes on. The stream ends with
-    `end` when the server stops, or `error`. UNAUTHENTICATED within 5 s of the credential's end.
-    INVALID_ARGUMENT: a resume token of another selection.
+    commits, so late data comes too. From the end of the history on every message carries a token from which a later call
+    goes on; a history that broke off is asked for again. The stream ends with `end` when the server stops, or `error`.
+    UNAUTHENTICATED within 5 s of the credential's end. INVALID_ARGUMENT: a resume token of another selection.
+    UNAVAILABLE: too much was committed just now to tell it from what comes; or, in the history, DRAINING.
     """
     ListChannels: _aio.UnaryUnaryMultiCallable[_telemetry_service_pb2.ListChannelsRequest, _telemetry_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Channels of a session, a run, a sensor, a project, or all that the caller may see; by sensor and signal."""
 
 class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Samples, read back. Which: `channels` ("sensor_id/signal"), `capture_session_id` (all its channels) or `run_id` (all its
-    sessions); several narrow each other; at least one is needed. A sample is seen by the members of its project: of its
+    sessions); several narrow each other; at least one is needed; no channel twice. A sample is seen by the members of its project: of its
     session's project, or of its sensor's primary project when it has no session.
     """
 
@@ -97,7 +105,8 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
         the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
         The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
-        pace. NOT_FOUND: a channel, session or run that is absent or not the caller's. RESOURCE_EXHAUSTED: over 256 channels.
+        pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
+        RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
         """
 
     @_abc_1.abstractmethod
@@ -106,7 +115,9 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _telemetry_service_pb2.GetSeriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_telemetry_service_pb2.GetSeriesResponse, _abc.Awaitable[_telemetry_service_pb2.GetSeriesResponse]]:
-        """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry."""
+        """At most `max_points` points for each channel, for drawing. Errors as in QueryTelemetry; RESOURCE_EXHAUSTED also where
+        channels × max_points is over 80 000.
+        """
 
     @_abc_1.abstractmethod
     def GetLatest(
@@ -123,9 +134,10 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_telemetry_service_pb2.StreamTelemetryResponse], _abc.AsyncIterator[_telemetry_service_pb2.StreamTelemetryResponse]]:
         """Samples from `start_at` on, then live as they are committed, without a seam. Live chunks come in the order of
-        commits, so late data comes too. Every message carries a token from which a later call goes on. The stream ends with
-        `end` when the server stops, or `error`. UNAUTHENTICATED within 5 s of the credential's end.
-        INVALID_ARGUMENT: a resume token of another selection.
+        commits, so late data comes too. From the end of the history on every message carries a token from which a later call
+        goes on; a history that broke off is asked for again. The stream ends with `end` when the server stops, or `error`.
+        UNAUTHENTICATED within 5 s of the credential's end. INVALID_ARGUMENT: a resume token of another selection.
+        UNAVAILABLE: too much was committed just now to tell it from what comes; or, in the history, DRAINING.
         """
 
     @_abc_1.abstractmethod

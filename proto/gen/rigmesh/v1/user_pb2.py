@@ -27,7 +27,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rigmesh/v1/user.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x02\n\x04User\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x08username\x18\x02 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12\x1c\n\x05\x65mail\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01\x12\x32\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x10\n\x08is_admin\x18\x05 \x01(\x08\x12#\n\x08password\x18\x06 \x01(\tB\x11\xe2\x41\x01\x04\xbaH\nr\x05\x10\x0c\x18\x80\x02\xd8\x01\x01\x12\x34\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15rigmesh/v1/user.proto\x12\nrigmesh.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x94\x02\n\x04User\x12\x15\n\x07user_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x03\x12\x33\n\x08username\x18\x02 \x01(\tB!\xe2\x41\x01\x02\xbaH\x1ar\x18\x32\x16^[A-Za-z0-9_.-]{1,64}$\x12\x1c\n\x05\x65mail\x18\x03 \x01(\tB\r\xbaH\nr\x05\x18\xfe\x01`\x01\xd8\x01\x01\x12\x32\n\x0c\x64isplay_name\x18\x04 \x01(\tB\x1c\xbaH\x19r\x17\x18\xc8\x01\x32\x12^[^\\p{Cc}\\p{Cf}]*$\x12\x10\n\x08is_admin\x18\x05 \x01(\x08\x12&\n\x08password\x18\x06 \x01(\tB\x14\x80\x01\x01\xe2\x41\x01\x04\xbaH\nr\x05\x10\x0c\x18\x80\x02\xd8\x01\x01\x12\x34\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,9 +43,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USER'].fields_by_name['display_name']._loaded_options = None
   _globals['_USER'].fields_by_name['display_name']._serialized_options = b'\272H\031r\027\030\310\0012\022^[^\\p{Cc}\\p{Cf}]*$'
   _globals['_USER'].fields_by_name['password']._loaded_options = None
-  _globals['_USER'].fields_by_name['password']._serialized_options = b'\342A\001\004\272H\nr\005\020\014\030\200\002\330\001\001'
+  _globals['_USER'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\004\272H\nr\005\020\014\030\200\002\330\001\001'
   _globals['_USER'].fields_by_name['created_at']._loaded_options = None
   _globals['_USER'].fields_by_name['created_at']._serialized_options = b'\342A\001\003'
   _globals['_USER']._serialized_start=133
-  _globals['_USER']._serialized_end=406
+  _globals['_USER']._serialized_end=409
 # @@protoc_insertion_point(module_scope)
