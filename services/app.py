@@ -40,9 +40,9 @@ from services.rpc.pipeline import Pipeline
 from services.runs import service as runs
 from services.sensors import service as sensors
 from services.settings import Settings
-from services.telemetry.ingest import open_ingest
+from services.telemetry.ingest.service import open_ingest
 from services.telemetry.mapping import map_profile
-from services.telemetry.reads import open_reads
+from services.telemetry.reads.service import open_reads
 from services.users import service as users
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024

@@ -13,8 +13,8 @@ from scripts.benchmarks import rows
 from scripts.benchmarks.rig import STREAMS, Rig
 from scripts.benchmarks.walk import AGE_NS, Walk
 from services.telemetry.blocks import COLUMNS, COPY_HEADER, COPY_TRAILER, Input, Origin, encode, row_head
+from services.telemetry.ingest.writer import GROUP_BYTES, WRITERS
 from services.telemetry.series import Samples
-from services.telemetry.writer import GROUP_BYTES, WRITERS
 
 # The product's own definition, taken from the catalog.
 BLOCKS_TABLE = "CREATE TABLE bench_copy (LIKE sample_blocks INCLUDING ALL)"

@@ -1,1 +1,1 @@
-"""From a sensor's sample to an answer: the ingest stream, lanes, blocks, and reads."""
+"""From a sensor's sample to an answer. What both ways share lies here: series as arrays, blocks, profile mappings."""

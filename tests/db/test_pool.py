@@ -8,7 +8,7 @@ from psycopg.conninfo import make_conninfo
 
 from services.db.pool import INGEST_CONNECTIONS, Pool, open_pools
 from services.settings import Settings
-from services.telemetry.writer import WRITERS
+from services.telemetry.ingest.writer import WRITERS
 
 
 async def shown(pool: Pool, name: str) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 from services.db.pool import open_pools
 from services.rpc.call import Call, Kind, Principal
 from services.settings import Settings
-from services.telemetry.reads import TelemetryService
-from services.telemetry.tail import Tail
+from services.telemetry.reads.service import TelemetryService
+from services.telemetry.reads.tail import Tail
 
 
 @asynccontextmanager

@@ -20,10 +20,10 @@ from rigmesh.v1.telemetry_service_pb2 import (
     StreamTelemetryRequest,
 )
 from services.errors import NotFound, Unavailable
-from services.telemetry import query, stored, watch
-from services.telemetry.live import snapshot
-from services.telemetry.selection import select_channels
-from services.telemetry.stored import Range, read_blocks
+from services.telemetry.reads import query, stored, watch
+from services.telemetry.reads.live import snapshot
+from services.telemetry.reads.selection import select_channels
+from services.telemetry.reads.stored import Range, read_blocks
 from tests.factory import make_sensor, make_session, rows
 from tests.telemetry.device import opened, regular
 from tests.telemetry.inside import reading

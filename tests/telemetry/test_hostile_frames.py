@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
 from rigmesh.v1.telemetry_ingest_service_pb2 import AppendTelemetryRequest, GetIngestCursorRequest
 from rigmesh.v1.telemetry_ingest_service_pb2_grpc import TelemetryIngestServiceStub
-from services.telemetry.writer import is_passing
+from services.telemetry.ingest.writer import is_passing
 from tests.factory import events_of, make_sensor, rows
 from tests.refusals import refused
 from tests.telemetry.device import opened, regular

@@ -3,7 +3,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.telemetry.lanes import (
+from services.telemetry.ingest.lanes import (
     KEPT_FINGERPRINTS,
     Lane,
     committed_through,

@@ -9,11 +9,11 @@ import psycopg
 
 from rigmesh.v1.telemetry_service_pb2 import StreamTelemetryRequest
 from services.db.page import seal
-from services.telemetry.live import MOST_UNSEALED, Commit, Cursor, Part, cursor_now, next_commits, snapshot
-from services.telemetry.merge import MOST_SAMPLES
-from services.telemetry.physical import Conversion, Converter, Stretch
-from services.telemetry.selection import SelectedChannel
-from services.telemetry.stored import FOREVER_NS, StoredBlock
+from services.telemetry.reads.live import MOST_UNSEALED, Commit, Cursor, Part, cursor_now, next_commits, snapshot
+from services.telemetry.reads.merge import MOST_SAMPLES
+from services.telemetry.reads.physical import Conversion, Converter, Stretch
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import FOREVER_NS, StoredBlock
 from tests.factory import rows
 from tests.telemetry.inside import reading
 from tests.telemetry.test_merge import block

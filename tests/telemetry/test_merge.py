@@ -7,8 +7,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.telemetry.merge import MOST_SAMPLES, coalesced, merged
-from services.telemetry.stored import Range, StoredBlock
+from services.telemetry.reads.merge import MOST_SAMPLES, coalesced, merged
+from services.telemetry.reads.stored import Range, StoredBlock
 
 
 def block(lane_id: int, seq: int, clock_id: int, times: list[int], session: str | None) -> StoredBlock:

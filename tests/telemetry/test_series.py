@@ -9,11 +9,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from rigmesh.v1 import telemetry_ingest_pb2 as pb
 from rigmesh.v1.telemetry_service_pb2 import GetSeriesRequest
-from services.telemetry.buckets import Buckets
-from services.telemetry.live import snapshot
-from services.telemetry.physical import Conversion, Converter, Stretch
-from services.telemetry.selection import select_channels
-from services.telemetry.stored import FOREVER_NS, Range
+from services.telemetry.reads.buckets import Buckets
+from services.telemetry.reads.live import snapshot
+from services.telemetry.reads.physical import Conversion, Converter, Stretch
+from services.telemetry.reads.selection import select_channels
+from services.telemetry.reads.stored import FOREVER_NS, Range
 from tests.factory import make_profile
 from tests.telemetry.device import opened, regular
 from tests.telemetry.inside import reading

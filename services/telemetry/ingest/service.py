@@ -24,14 +24,14 @@ from services.errors import FailedPrecondition
 from services.rpc.call import Call
 from services.rpc.validate import validate
 from services.settings import Settings
-from services.telemetry.batches import NotStoredError, TooManyGapsError
-from services.telemetry.bindings import MAX_ALIASES, Bindings
-from services.telemetry.channels import Scope, check_session, scope_of
-from services.telemetry.intake import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES, Source, accept
-from services.telemetry.opening import OpenedLane, find_lane, open_clock, open_lane, seq_ranges, upload_lane
-from services.telemetry.seals import Seals
-from services.telemetry.stream import WINDOW, IngestStream, make_ack, refusal, reject
-from services.telemetry.writer import Writers
+from services.telemetry.ingest.batches import NotStoredError, TooManyGapsError
+from services.telemetry.ingest.bindings import MAX_ALIASES, Bindings
+from services.telemetry.ingest.channels import Scope, check_session, scope_of
+from services.telemetry.ingest.intake import MAX_BATCH_SAMPLES, MAX_BATCH_SERIES, Source, accept
+from services.telemetry.ingest.opening import OpenedLane, find_lane, open_clock, open_lane, seq_ranges, upload_lane
+from services.telemetry.ingest.seals import Seals
+from services.telemetry.ingest.stream import WINDOW, IngestStream, make_ack, refusal, reject
+from services.telemetry.ingest.writer import Writers
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 LIMITS = pb.IngestLimits(
@@ -144,7 +144,7 @@ async def open_ingest(
     """The service with its writers and the sealer running."""
     async with (
         Seals(settings.database_url).sealing(background) as seals,
-        Writers(pools.write, seals.committed).running(background) as writers,
+        Writers(pools.ingest, seals.committed).running(background) as writers,
     ):
         yield IngestService(pools, writers, stopping, settings.drain_timeout_s)
 

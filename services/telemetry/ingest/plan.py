@@ -5,8 +5,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from rigmesh.v1.error_reason_pb2 import EPOCH_REUSED, SESSION_CLOSED
-from services.telemetry.batches import Accepted, Pending, Refusal, SupersededError, TooManyGapsError, whole_refusal
-from services.telemetry.lanes import MAX_GAPS, Lane
+from services.telemetry.ingest.batches import (
+    Accepted,
+    Pending,
+    Refusal,
+    SupersededError,
+    TooManyGapsError,
+    whole_refusal,
+)
+from services.telemetry.ingest.lanes import MAX_GAPS, Lane
 
 REUSED = "this sequence number was used with other content: the device must ask for a new epoch"
 OPEN_STATES = ("RUNNING", "SUCCEEDED", "FAILED", "BACKFILLING")

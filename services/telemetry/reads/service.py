@@ -23,17 +23,17 @@ from services.db.page import open_page
 from services.errors import ResourceExhausted, invalid_field
 from services.rpc.call import Call
 from services.settings import Settings
-from services.telemetry.channel_list import list_channels
-from services.telemetry.decimate import decimate
-from services.telemetry.latest import latest_sample
-from services.telemetry.live import snapshot
-from services.telemetry.live_reader import LiveReader
-from services.telemetry.physical import converters_for
-from services.telemetry.query import query_chunks
-from services.telemetry.selection import select_channels
-from services.telemetry.stored import FOREVER_NS, Range
-from services.telemetry.tail import Tail, following
-from services.telemetry.watch import Watch
+from services.telemetry.reads.channel_list import list_channels
+from services.telemetry.reads.decimate import decimate
+from services.telemetry.reads.latest import latest_sample
+from services.telemetry.reads.live import snapshot
+from services.telemetry.reads.live_reader import LiveReader
+from services.telemetry.reads.physical import converters_for
+from services.telemetry.reads.query import query_chunks
+from services.telemetry.reads.selection import select_channels
+from services.telemetry.reads.stored import FOREVER_NS, Range
+from services.telemetry.reads.tail import Tail, following
+from services.telemetry.reads.watch import Watch
 
 # A point takes up to 42 bytes: more would not fit into a message.
 DEFAULT_POINTS, MOST_POINTS = 1000, 80_000

@@ -8,10 +8,10 @@ from psycopg import sql
 
 from rigmesh.v1.telemetry_pb2 import LatestSample, Sample
 from services.db.pool import Connection
-from services.telemetry.merge import Piece
-from services.telemetry.physical import Conversion, Converter
-from services.telemetry.selection import SelectedChannel
-from services.telemetry.stored import Range, StoredBlock, condition, fetch_blocks
+from services.telemetry.reads.merge import Piece
+from services.telemetry.reads.physical import Conversion, Converter
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import Range, StoredBlock, condition, fetch_blocks
 
 
 async def latest_sample(db: Connection, channel: SelectedChannel, converter: Converter) -> LatestSample | None:

@@ -14,12 +14,12 @@ from tsdownsample import LTTBDownsampler, MinMaxDownsampler
 
 from rigmesh.v1.telemetry_pb2 import DecimatedSeries
 from services.db.pool import Connection
-from services.telemetry.buckets import Buckets, Extent, Rest, extent
-from services.telemetry.merge import Piece, merged
-from services.telemetry.physical import Converter
-from services.telemetry.selection import SelectedChannel
+from services.telemetry.reads.buckets import Buckets, Extent, Rest, extent
+from services.telemetry.reads.merge import Piece, merged
+from services.telemetry.reads.physical import Converter
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import PORTION_SAMPLES, Range, StoredBlock, condition, fetch_blocks, read_blocks
 from services.telemetry.series import Times
-from services.telemetry.stored import PORTION_SAMPLES, Range, StoredBlock, condition, fetch_blocks, read_blocks
 
 FETCHED_AT_ONCE = 200
 PIECE_EXTREMES = 512

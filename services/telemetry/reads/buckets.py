@@ -13,10 +13,10 @@ import numpy.typing as npt
 from psycopg import sql
 
 from services.db.pool import Connection
-from services.telemetry.physical import Conversion, Converter
-from services.telemetry.selection import SelectedChannel
+from services.telemetry.reads.physical import Conversion, Converter
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import Range, condition, load_arrays
 from services.telemetry.series import Times, Values
-from services.telemetry.stored import Range, condition, load_arrays
 
 # placed_at is rounded down to a microsecond: the end, which is exclusive, may lie one further.
 BLOCKS = """block AS (

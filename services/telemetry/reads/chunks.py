@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rigmesh.v1.telemetry_pb2 import TelemetryChunk
-from services.telemetry.merge import Piece
-from services.telemetry.physical import Conversion
+from services.telemetry.reads.merge import Piece
+from services.telemetry.reads.physical import Conversion
 
 _TIME, _VALUES, _INTEGERS = (
     TelemetryChunk.DESCRIPTOR.fields_by_name[name].number for name in ("time_ns", "values", "integers")

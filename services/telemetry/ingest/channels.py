@@ -15,7 +15,7 @@ from rigmesh.v1.telemetry_ingest_pb2 import ChannelBinding
 from services.db.pool import Connection
 from services.errors import not_found
 from services.rpc.call import Kind, Principal
-from services.telemetry.batches import Channel
+from services.telemetry.ingest.batches import Channel
 
 MAX_CHANNELS = 4096
 

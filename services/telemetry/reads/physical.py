@@ -9,10 +9,10 @@ import numpy as np
 
 from rigmesh.v1.telemetry_pb2 import RAW, View
 from services.db.pool import Connection
-from services.telemetry.merge import Piece
-from services.telemetry.selection import SelectedChannel
+from services.telemetry.reads.merge import Piece
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import FOREVER_NS
 from services.telemetry.series import Values
-from services.telemetry.stored import FOREVER_NS
 
 
 @dataclass(frozen=True)

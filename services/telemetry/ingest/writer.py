@@ -12,10 +12,10 @@ from psycopg_pool import PoolTimeout, TooManyRequests
 from rigmesh.v1.error_reason_pb2 import UNSTORABLE
 from services.background import Background
 from services.db.pool import Pool
-from services.telemetry.batches import NotStoredError, Pending, Verdict
-from services.telemetry.commit import commit_group
-from services.telemetry.intake import CHUNK_US, encode_together
-from services.telemetry.wakeup import Wakeup
+from services.telemetry.ingest.batches import NotStoredError, Pending, Verdict
+from services.telemetry.ingest.commit import commit_group
+from services.telemetry.ingest.intake import CHUNK_US, encode_together
+from services.telemetry.ingest.wakeup import Wakeup
 
 GATHER_S = 0.005
 GROUP_BYTES = 4 * 1024 * 1024

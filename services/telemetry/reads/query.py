@@ -12,11 +12,11 @@ import numpy as np
 
 from rigmesh.v1.telemetry_pb2 import TelemetryChunk
 from services.db.pool import Connection
-from services.telemetry.chunks import make_chunk
-from services.telemetry.merge import Piece, coalesced, merged
-from services.telemetry.physical import Converter
-from services.telemetry.selection import SelectedChannel
-from services.telemetry.stored import Range, read_blocks
+from services.telemetry.reads.chunks import make_chunk
+from services.telemetry.reads.merge import Piece, coalesced, merged
+from services.telemetry.reads.physical import Converter
+from services.telemetry.reads.selection import SelectedChannel
+from services.telemetry.reads.stored import Range, read_blocks
 
 # 16 bytes each as they are held, as much again as chunks.
 WINDOW_SAMPLES = 524_288

@@ -24,13 +24,13 @@ from rigmesh.v1.error_reason_pb2 import (
 from rigmesh.v1.telemetry_ingest_service_pb2 import TelemetryIngestRequest, TelemetryIngestResponse
 from services.errors import Aborted, FailedPrecondition, InvalidArgument, RigmeshError, Unavailable
 from services.rpc.validate import validate
-from services.telemetry.batches import Pending, Refusal, SupersededError, TooManyGapsError, Verdict
-from services.telemetry.bindings import Bindings
-from services.telemetry.intake import Source, accept
-from services.telemetry.lanes import MAX_GAPS, Ranges, committed_through, missing
-from services.telemetry.opening import seq_ranges
-from services.telemetry.wakeup import Wakeup
-from services.telemetry.writer import Writers
+from services.telemetry.ingest.batches import Pending, Refusal, SupersededError, TooManyGapsError, Verdict
+from services.telemetry.ingest.bindings import Bindings
+from services.telemetry.ingest.intake import Source, accept
+from services.telemetry.ingest.lanes import MAX_GAPS, Ranges, committed_through, missing
+from services.telemetry.ingest.opening import seq_ranges
+from services.telemetry.ingest.wakeup import Wakeup
+from services.telemetry.ingest.writer import Writers
 
 # A range of numbers ends one further, which must still be an int8.
 MAX_SEQ = 2**63 - 2

@@ -16,13 +16,13 @@ from services.db.page import seal, unseal
 from services.db.pool import Connection
 from services.errors import Unavailable
 from services.rpc.call import Call
-from services.telemetry.live import Cursor, cursor_now, next_commits, next_parts, pass_over, snapshot
-from services.telemetry.physical import Converter, converters_for
-from services.telemetry.query import query_chunks
-from services.telemetry.selection import SelectedChannel, select_channels
-from services.telemetry.stored import Range
-from services.telemetry.tail import Tail
-from services.telemetry.watch import Watch
+from services.telemetry.reads.live import Cursor, cursor_now, next_commits, next_parts, pass_over, snapshot
+from services.telemetry.reads.physical import Converter, converters_for
+from services.telemetry.reads.query import query_chunks
+from services.telemetry.reads.selection import SelectedChannel, select_channels
+from services.telemetry.reads.stored import Range
+from services.telemetry.reads.tail import Tail
+from services.telemetry.reads.watch import Watch
 
 HEARTBEAT_S, POLL_S = 10.0, 1.0
 SEALED_WITHIN_S = 5.0

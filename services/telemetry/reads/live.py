@@ -15,11 +15,11 @@ from psycopg.rows import class_row
 
 from rigmesh.v1.telemetry_pb2 import TelemetryChunk
 from services.db.pool import Connection, Pool
-from services.telemetry.chunks import make_chunk
-from services.telemetry.merge import Piece, merge_all
-from services.telemetry.physical import Converter
-from services.telemetry.selection import SelectedChannel, Selector, selected_among
-from services.telemetry.stored import StoredBlock, fetch_blocks
+from services.telemetry.reads.chunks import make_chunk
+from services.telemetry.reads.merge import Piece, merge_all
+from services.telemetry.reads.physical import Converter
+from services.telemetry.reads.selection import SelectedChannel, Selector, selected_among
+from services.telemetry.reads.stored import StoredBlock, fetch_blocks
 
 # In one step so many commits are looked at, so many are read, and so many samples of them.
 LOOKED_AT, READ_AT_ONCE, STEP_SAMPLES = 256, 8, 65_536

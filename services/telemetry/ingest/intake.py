@@ -16,8 +16,8 @@ from rigmesh.v1.error_reason_pb2 import (
     ErrorReason,
 )
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
-from services.telemetry.batches import Accepted, Channel, Pending, Taken, refuse_series
 from services.telemetry.blocks import Block, Input, Origin, encode
+from services.telemetry.ingest.batches import Accepted, Channel, Pending, Taken, refuse_series
 from services.telemetry.series import (
     SAFE_SUM,
     BadSeriesError,

@@ -9,9 +9,9 @@ from rigmesh.v1.error_reason_pb2 import ALIAS_TAKEN, TOO_MANY_ALIASES, WRONG_VAL
 from rigmesh.v1.telemetry_ingest_service_pb2 import TelemetryIngestResponse
 from services.db.pool import Pool
 from services.errors import FailedPrecondition
-from services.telemetry.batches import Channel, Pending
-from services.telemetry.channels import BindingError, Scope, bind, claim_value_type
-from services.telemetry.intake import value_type
+from services.telemetry.ingest.batches import Channel, Pending
+from services.telemetry.ingest.channels import BindingError, Scope, bind, claim_value_type
+from services.telemetry.ingest.intake import value_type
 
 MAX_ALIASES = 1024
 

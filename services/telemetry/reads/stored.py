@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 
 from services.db.pool import Connection
 from services.telemetry.blocks import device_times, load_array
-from services.telemetry.selection import SelectedChannel
+from services.telemetry.reads.selection import SelectedChannel
 from services.telemetry.series import Times, Values
 
 READ = (

@@ -12,8 +12,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from services.telemetry.reads.stored import Range, StoredBlock, is_ascending
 from services.telemetry.series import Times, Values
-from services.telemetry.stored import Range, StoredBlock, is_ascending
 
 # A chunk of the most samples is a message of 1 MiB: gRPC refuses more than 4.
 CHUNK_SAMPLES, MOST_SAMPLES = 8192, 65_536

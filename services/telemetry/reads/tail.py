@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import structlog
 
-from services.telemetry.seals import RETRY_S, SEALED_CHANNEL
+from services.telemetry.ingest.seals import RETRY_S, SEALED_CHANNEL
 
 log = structlog.get_logger("rigmesh.tail")
 

@@ -7,7 +7,7 @@ from uuid_utils import uuid7
 
 from rigmesh.v1.error_reason_pb2 import ErrorReason
 from services.db.pool import Connection
-from services.telemetry.batches import Pending, Refusal
+from services.telemetry.ingest.batches import Pending, Refusal
 
 
 async def keep(db: Connection, batch: Pending, refusals: Sequence[Refusal]) -> tuple[tuple[Refusal, str], ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from rigmesh.v1.error_reason_pb2 import ErrorReason
 from rigmesh.v1.telemetry_ingest_pb2 import Batch, Series
 from services.telemetry.blocks import Block
-from services.telemetry.lanes import Ranges
+from services.telemetry.ingest.lanes import Ranges
 from services.telemetry.series import Samples, batch_samples, sample_count
 
 

@@ -11,11 +11,11 @@ from psycopg.rows import class_row
 
 from services.db.events import Event, append
 from services.db.pool import Connection
-from services.telemetry import quarantine
-from services.telemetry.batches import Accepted, Pending, Refusal, Verdict
 from services.telemetry.blocks import COLUMNS, COPY_HEADER, COPY_TRAILER, Block, row_head
-from services.telemetry.lanes import Lane, from_multirange, pack_crcs, to_multirange, unpack_crcs
-from services.telemetry.plan import Outcome, Session, plan
+from services.telemetry.ingest import quarantine
+from services.telemetry.ingest.batches import Accepted, Pending, Refusal, Verdict
+from services.telemetry.ingest.lanes import Lane, from_multirange, pack_crcs, to_multirange, unpack_crcs
+from services.telemetry.ingest.plan import Outcome, Session, plan
 
 Stored = Sequence[tuple[Accepted, bool]]
 # psycopg's own portion: larger ones it would cut, and copy, once more.

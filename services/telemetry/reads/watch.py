@@ -10,7 +10,7 @@ from rigmesh.v1.error_reason_pb2 import DRAINING
 from rigmesh.v1.telemetry_service_pb2 import QueryTelemetryRequest
 from services.errors import Unavailable, not_found
 from services.rpc.call import Call
-from services.telemetry.selection import SelectedChannel, Selector, select_channels
+from services.telemetry.reads.selection import SelectedChannel, Selector, select_channels
 
 RECHECK_S = 3.0
 

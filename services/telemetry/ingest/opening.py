@@ -6,8 +6,8 @@ from rigmesh.v1.error_reason_pb2 import UNKNOWN_EPOCH
 from rigmesh.v1.telemetry_ingest_pb2 import Clock, SeqRange
 from services.db.pool import Connection
 from services.errors import FailedPrecondition, not_found
-from services.telemetry.channels import Scope
-from services.telemetry.lanes import Ranges, from_multirange
+from services.telemetry.ingest.channels import Scope
+from services.telemetry.ingest.lanes import Ranges, from_multirange
 
 
 @dataclass(frozen=True)

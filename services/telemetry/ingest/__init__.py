@@ -1,0 +1,1 @@
+"""Samples on their way in: the stream, group commit, lanes, quarantine."""

@@ -1,0 +1,1 @@
+"""Samples read back: queries, decimation, the newest, live."""
