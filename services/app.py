@@ -116,7 +116,7 @@ async def _slices(
     if role == "control":
         return CONTROL_SERVICES
     ingest = await stack.enter_async_context(open_ingest(settings, pools, stopping, background))
-    reads = await stack.enter_async_context(open_reads(settings, stopping))
+    reads = await stack.enter_async_context(open_reads(settings, stopping, background))
     return [(INGEST, ingest), (READS, reads)]
 
 

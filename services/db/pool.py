@@ -36,7 +36,10 @@ class Pools:
 @contextlib.asynccontextmanager
 async def open_pools(settings: Settings, database_url: str) -> AsyncIterator[Pools]:
     """All pools, opened without waiting for the database: a server starts while it is away."""
-    durable, read_only = "-c synchronous_commit=on", "-c default_transaction_read_only=on"
+    durable, read_only = (
+        "-c synchronous_commit=on",
+        "-c default_transaction_read_only=on -c default_transaction_isolation=repeatable\\ read",
+    )
     size, unary_s = settings.pool_size, settings.statement_timeout_s
     async with (
         _pool(settings, database_url, "write", durable, unary_s, 2, size) as write,

@@ -1,7 +1,7 @@
 """Lets a stream go on only as long as its credential is in force."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 import psycopg
@@ -14,7 +14,7 @@ RECHECK_S = 3.0
 Item = TypeVar("Item")
 
 
-async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[None]]) -> AsyncIterator[Item]:
+async def guarded(messages: AsyncIterator[Item], admit: Callable[[], Awaitable[None]]) -> AsyncGenerator[Item, None]:
     """Passes `messages` on; raises what `admit` raises within RECHECK_S of its first refusal, also in mid-wait.
 
     While the database does not answer, the stream goes on: revocation waits for it. Closes `messages`.

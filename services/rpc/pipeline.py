@@ -4,7 +4,8 @@ request id → form of the credential → decode → validate → transaction �
 replay → handler → events → stored answer → commit → log and metrics. What goes wrong leaves through `status`.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,12 +53,13 @@ class Pipeline:
         async def stream(data: bytes | AsyncIterator[bytes], context: Context) -> AsyncIterator[Message]:
             incoming, sent = Incoming.of(rpc, context), False
             try:
-                async for message in self._stream(incoming, handler, data):
-                    if not sent:
-                        # Not before: with headers sent, a refusal could not become an HTTP status any more.
-                        await context.send_initial_metadata((("x-request-id", incoming.request_id),))
-                        sent = True
-                    yield message
+                async with aclosing(self._stream(incoming, handler, data)) as messages:
+                    async for message in messages:
+                        if not sent:
+                            # Not before: with headers sent, a refusal could not become an HTTP status any more.
+                            await context.send_initial_metadata((("x-request-id", incoming.request_id),))
+                            sent = True
+                        yield message
             except BaseException as error:
                 # Accounted for before anything more is sent: the caller may leave at that very message.
                 seen = await self.admission.account(incoming, error)
@@ -113,7 +115,7 @@ class Pipeline:
 
     async def _stream(
         self, incoming: Incoming, handler: Handler, data: bytes | AsyncIterator[bytes]
-    ) -> AsyncIterator[Message]:
+    ) -> AsyncGenerator[Message, None]:
         incoming.credential = auth.read_credential(incoming.rpc, incoming.metadata)
         if isinstance(data, bytes):
             request: Any = incoming.decode(data)
@@ -128,9 +130,10 @@ class Pipeline:
                 await self.admission.admit(incoming, call, db)
 
         await admit()
-        async for message in guarded(handler(request, call), admit):
-            SENT.labels(*incoming.observed.labels).inc()
-            yield message
+        async with aclosing(guarded(handler(request, call), admit)) as messages:
+            async for message in messages:
+                SENT.labels(*incoming.observed.labels).inc()
+                yield message
 
 
 async def _handled(call: Call, rpc: Rpc, handler: Handler, request: Message) -> Message:

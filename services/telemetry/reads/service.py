@@ -19,6 +19,7 @@ from rigmesh.v1.telemetry_service_pb2 import (
     StreamTelemetryRequest,
     StreamTelemetryResponse,
 )
+from services.background import Background
 from services.db.page import open_page
 from services.errors import ResourceExhausted, invalid_field
 from services.rpc.call import Call
@@ -94,9 +95,11 @@ class TelemetryService:
 
 
 @contextlib.asynccontextmanager
-async def open_reads(settings: Settings, stopping: asyncio.Event) -> AsyncIterator[TelemetryService]:
+async def open_reads(
+    settings: Settings, stopping: asyncio.Event, background: Background
+) -> AsyncIterator[TelemetryService]:
     """The service, woken by new commits."""
-    async with following(settings.database_url) as tail:
+    async with following(settings.database_url, background) as tail:
         yield TelemetryService(tail, stopping)
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import structlog
 
+from services.background import Background
 from services.telemetry.ingest.seals import RETRY_S, SEALED_CHANNEL
 
 log = structlog.get_logger("rigmesh.tail")
@@ -41,12 +42,8 @@ class Tail:
 
 
 @contextlib.asynccontextmanager
-async def following(database_url: str) -> AsyncIterator[Tail]:
+async def following(database_url: str, background: Background) -> AsyncIterator[Tail]:
     """A tail that listens while open."""
     tail = Tail(database_url)
-    listening = asyncio.create_task(tail.listen())
-    try:
+    async with background.running(tail.listen(), "tail of commits"):
         yield tail
-    finally:
-        listening.cancel()
-        await asyncio.gather(listening, return_exceptions=True)
