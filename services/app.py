@@ -45,11 +45,12 @@ from services.telemetry.mapping import map_profile
 from services.telemetry.reads.service import open_reads
 from services.users import service as users
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+# Above the limit of a message (rpc.validate), so that what is a little over it gets an answer of ours, with a reason.
+MAX_RECEIVED_BYTES = 5 * 1024 * 1024
 MAX_CONCURRENT_RPCS = 2000
 KEEPALIVE_MS = 20_000
 GRPC_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_RECEIVED_BYTES),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.keepalive_time_ms", KEEPALIVE_MS),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),

@@ -11,15 +11,16 @@ import structlog
 from google.protobuf.message import Message
 from uuid_utils import uuid7
 
+from rigmesh.v1.error_reason_pb2 import LIMIT_EXCEEDED
 from services.db import events
 from services.db.pool import Connection, Pools
-from services.errors import NotFound, PermissionDenied, RigmeshError
+from services.errors import NotFound, PermissionDenied, ResourceExhausted, RigmeshError
 from services.rpc import auth, policy, status
 from services.rpc.address import caller_address
 from services.rpc.call import Call, Principal
 from services.rpc.contract import Rpc
 from services.rpc.observe import RECEIVED, Observed
-from services.rpc.validate import decode
+from services.rpc.validate import MAX_MESSAGE_BYTES, decode
 
 Context = grpc.aio.ServicerContext[Any, Any]
 # The caller or the process goes. Anything else, a panic of a library in Rust for one, is an error that must be seen.
@@ -52,8 +53,12 @@ class Incoming:
         return self.observed.request_id
 
     def decode(self, data: bytes) -> Message:
-        """A message of this call, counted."""
+        """A message of this call, counted. ResourceExhausted above MAX_MESSAGE_BYTES, for good."""
         RECEIVED.labels(*self.observed.labels).inc()
+        if len(data) > MAX_MESSAGE_BYTES:
+            text = f"a message of {len(data)} bytes; at most {MAX_MESSAGE_BYTES}"
+            metadata = {"limit": "message_bytes", "max": str(MAX_MESSAGE_BYTES)}
+            raise ResourceExhausted(LIMIT_EXCEEDED, text, metadata=metadata)
         return decode(self.rpc.request, data)
 
 

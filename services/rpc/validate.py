@@ -12,6 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rigmesh.v1.error_reason_pb2 import INVALID_FIELDS, MALFORMED_REQUEST
 from services.errors import InvalidArgument, invalid_field
 
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 STRUCT_MAX_BYTES, STRUCT_MAX_KEYS, STRUCT_MAX_DEPTH = 16 * 1024, 64, 16
 MAX_VIOLATIONS = 16
 M = TypeVar("M", bound=Message)

@@ -63,9 +63,14 @@ def test_streams_are_told_as_server_sent_events(committed):
     assert list(answer["content"]) == ["text/event-stream"]
 
 
-def test_login_needs_neither_credential_nor_key(committed):
+def test_calls_tell_which_of_the_headers_they_take(committed):
     login = committed["paths"]["/api/v1/auth/login"]["post"]
     assert login["security"] == []
     assert login["parameters"] == []
-    logout = committed["paths"]["/api/v1/auth/logout"]["post"]
-    assert [parameter["name"] for parameter in logout["parameters"]] == ["Idempotency-Key", "X-CSRF-Token"]
+    for path, expected in {
+        "/api/v1/auth/logout": ["X-CSRF-Token"],
+        "/api/v1/telemetry": ["X-CSRF-Token"],
+        "/api/v1/projects": ["Idempotency-Key", "X-CSRF-Token"],
+    }.items():
+        parameters = committed["paths"][path]["post"]["parameters"]
+        assert [parameter["name"] for parameter in parameters if parameter["in"] == "header"] == expected

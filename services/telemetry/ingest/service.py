@@ -22,7 +22,7 @@ from services.background import Background
 from services.db.pool import Pools
 from services.errors import FailedPrecondition
 from services.rpc.call import Call
-from services.rpc.validate import validate
+from services.rpc.validate import MAX_MESSAGE_BYTES, validate
 from services.settings import Settings
 from services.telemetry.ingest.batches import NotStoredError, TooManyGapsError
 from services.telemetry.ingest.bindings import MAX_ALIASES, Bindings
@@ -33,7 +33,6 @@ from services.telemetry.ingest.seals import Seals
 from services.telemetry.ingest.stream import WINDOW, IngestStream, make_ack, refusal, reject
 from services.telemetry.ingest.writer import Writers
 
-MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 LIMITS = pb.IngestLimits(
     max_message_bytes=MAX_MESSAGE_BYTES,
     max_batch_series=MAX_BATCH_SERIES,
