@@ -164,7 +164,8 @@ def _encode(group: Sequence[Pending]) -> None:
         # A fault of ours must cost one batch, not the stream of every device.
         log.error("a group could not be encoded", exc_info=error)
         for batch in group:
-            _encode_alone(batch)
+            if batch.taken:  # one that waited for its lane was encoded before
+                _encode_alone(batch)
 
 
 def _encode_alone(batch: Pending) -> None:
