@@ -77,6 +77,7 @@ CREATE TABLE sample_blocks (
     n                  int NOT NULL,
     channel_id         int NOT NULL,
     clock_id           int NOT NULL,
+    part               int NOT NULL,
     late               boolean NOT NULL,
     capture_session_id uuid,
     residuals_i4       int[] COMPRESSION lz4,
@@ -84,6 +85,7 @@ CREATE TABLE sample_blocks (
     values_f8          double precision[] COMPRESSION lz4,
     values_i8          bigint[] COMPRESSION lz4
 );
+COMMENT ON COLUMN sample_blocks.part IS 'which series of its batch, from 0';
 COMMENT ON COLUMN sample_blocks.v_count IS 'values that are not NaN: what v_min, v_max and v_sum are of';
 SELECT create_hypertable('sample_blocks', 'placed_at', chunk_time_interval => interval '7 days',
                          create_default_indexes => false);

@@ -14,7 +14,6 @@ from rigmesh.v1.options_pb2 import Access, access
 from rigmesh_edge.descriptors import http_rules, services
 from rigmesh_edge.image import Image, build
 from rigmesh_edge.schemas import components, definition, field_schema, is_required, reference
-from services.rpc.idempotency import WITHOUT_KEY
 
 Json = dict[str, Any]
 
@@ -169,8 +168,7 @@ def _headers(method: MethodDescriptor) -> list[Json]:
         "description": "From GetMe. Needed with the session cookie only.",
         "schema": {"type": "string"},
     }
-    ignores_keys = method.name in WITHOUT_KEY or options.Extensions[access].role == Access.SENSOR
-    return [token] if ignores_keys else [key, token]
+    return [token] if options.Extensions[access].ignores_key else [key, token]
 
 
 def _responses(method: MethodDescriptor) -> Json:

@@ -100,5 +100,5 @@ def _blocks(channels: Sequence[int], series_samples: int) -> Iterator[bytes]:
         for channel, walk in walks.items():
             times_ns, values = walk.series(number)
             origin = Origin(lane_id=channel, seq=number + 1, clock_id=1, offset_ns=0, received_ns=start_ns)
-            (block,) = encode([Input(origin, channel, session_id, Samples(times_ns, values, None))])
+            (block,) = encode([Input(origin, 0, channel, session_id, Samples(times_ns, values, None))])
             yield row_head(1, False) + block.row

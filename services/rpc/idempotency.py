@@ -19,15 +19,13 @@ from services.rpc.call import Call
 from services.rpc.contract import Rpc
 
 KEPT = "48 hours"
-# A session begins with the one and ends with the other: the caller of a copy would be somebody else, or nobody.
-WITHOUT_KEY = ("Login", "Logout")
 _NONCE_BYTES = 12
 
 
 def read_key(rpc: Rpc, metadata: Mapping[str, str]) -> str:
     """The key, or "" for reads and calls without one. InvalidArgument when it is not 1 to 255 printable characters."""
     key = metadata.get("idempotency-key")
-    if key is None or rpc.read_only or rpc.name in WITHOUT_KEY:
+    if key is None or rpc.read_only or rpc.access.ignores_key:
         return ""
     if not re.fullmatch(r"[\x20-\x7e]{1,255}", key):
         raise invalid_field("Idempotency-Key", "must be 1 to 255 printable ASCII characters")

@@ -23,10 +23,11 @@ COPY_TRAILER = b"\xff\xff"
 # The first two differ from commit to commit; a row is their bytes (`row_head`) and what was encoded before.
 COLUMNS = (
     "commit_id, late, placed_at, span_ns, start_ns, offset_ns, period_ns, lane_id, seq, received_at, v_count, n, "
-    "channel_id, clock_id, v_min, v_max, v_sum, capture_session_id, residuals_i4, residuals_i8, values_f8, values_i8"
+    "channel_id, clock_id, part, v_min, v_max, v_sum, capture_session_id, residuals_i4, residuals_i8, values_f8, "
+    "values_i8"
 )
 _HEAD = struct.Struct(">hiqi?")
-_FIXED = struct.Struct(">" + "iq" * 8 + "ii" * 4)
+_FIXED = struct.Struct(">" + "iq" * 8 + "ii" * 5)
 _STATS = struct.Struct(">ididid")
 _NULL = struct.pack(">i", -1)
 _INT4, _INT8, _FLOAT8 = (np.dtype([("length", ">i4"), ("value", kind)]) for kind in (">i4", ">i8", ">f8"))
@@ -48,9 +49,10 @@ class Origin:
 
 @dataclass(slots=True)
 class Input:
-    """A series to encode; the session may be empty."""
+    """A series to encode. `part` counts the series of its batch; the session may be empty."""
 
     origin: Origin
+    part: int
     channel_id: int
     capture_session_id: str
     samples: Samples
@@ -121,7 +123,7 @@ def _block(
     fixed = _FIXED.pack(
         8, first_ns // 1000 - PG_EPOCH_US, 8, last_ns - first_ns, 8, start_ns, 8, origin.offset_ns, 8, period_ns,
         8, origin.lane_id, 8, origin.seq, 8, origin.received_ns // 1000 - PG_EPOCH_US,
-        4, count, 4, n, 4, one.channel_id, 4, origin.clock_id,
+        4, count, 4, n, 4, one.channel_id, 4, origin.clock_id, 4, one.part,
     )  # fmt: skip
     stats = _STATS.pack(8, low, 8, high, 8, total) if count else _NULL * 3
     row = b"".join((fixed, stats, _session(one.capture_session_id), *arrays[0], *arrays[1]))
@@ -131,7 +133,7 @@ def _block(
 
 def row_head(commit_id: int, late: bool) -> bytes:
     """The beginning of each row of a commit."""
-    return _HEAD.pack(22, 8, commit_id, 1, late)
+    return _HEAD.pack(23, 8, commit_id, 1, late)
 
 
 def load_array(data: bytes | bytearray | memoryview, integer_bytes: int | None) -> Values:

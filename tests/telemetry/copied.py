@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-FIELDS = 20  # those after commit_id and late
+FIELDS = 21  # those after commit_id and late
 
 
 def decode_row(row: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -12,8 +12,8 @@ def decode_row(row: bytes) -> tuple[np.ndarray, np.ndarray]:
     fields = _fields(row)
     start_ns, period_ns = (struct.unpack(">q", fields[i])[0] for i in (2, 4))
     n = struct.unpack(">i", fields[9])[0]
-    residuals = _array(fields[16], ">i4") if fields[16] is not None else _array(fields[17], ">i8")
-    values = _array(fields[18], ">f8") if fields[18] is not None else _array(fields[19], ">i8")
+    residuals = _array(fields[17], ">i4") if fields[17] is not None else _array(fields[18], ">i8")
+    values = _array(fields[19], ">f8") if fields[19] is not None else _array(fields[20], ">i8")
     time_ns = np.array([start_ns + i * period_ns for i in range(n)], np.int64)
     return time_ns if residuals is None else time_ns + residuals, values
 

@@ -33,7 +33,7 @@ def parsed(series: pb.Series) -> Samples:
 
 
 def encoded(*batch: pb.Series) -> list[Block]:
-    return encode([Input(ORIGIN, 7, SESSION, samples) for samples in parse(batch)])
+    return encode([Input(ORIGIN, 0, 7, SESSION, samples) for samples in parse(batch)])
 
 
 def stored(series: pb.Series) -> tuple[Any, Any]:

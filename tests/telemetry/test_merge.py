@@ -24,6 +24,7 @@ def block(lane_id: int, seq: int, clock_id: int, times: list[int], session: str 
         period_ns=0,
         lane_id=lane_id,
         seq=seq,
+        part=0,
         commit_id=1,
         clock_id=clock_id,
         n=len(times),

@@ -201,3 +201,11 @@ async def test_nothing_named_is_a_clear_error(bench: Any) -> None:
         await bench.reads.GetLatest(GetLatestRequest())
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "channels" in caught.value.details()
+
+
+async def test_of_two_series_of_one_batch_the_later_is_shown(bench: Any) -> None:
+    batch = [regular(1, bench.now_ns, [float(number)]) for number in range(5)]
+    async with opened(bench.address, bench.token, bench.bind("ax")) as (device, _):
+        await device.send(batch=pb.Batch(seq=1, series=batch))
+        await device.acked(1)
+    assert await bench.stored("ax") == [(bench.now_ns, 4.0)]

@@ -139,7 +139,7 @@ def _take(
 
 def _input(pending: Pending, taken: Taken) -> Input:
     origin = Origin(pending.lane_id, pending.seq, pending.clock_id, pending.offset_ns, pending.received_ns)
-    return Input(origin, taken.channel.channel_id, taken.channel.capture_session_id, taken.samples)
+    return Input(origin, taken.part, taken.channel.channel_id, taken.channel.capture_session_id, taken.samples)
 
 
 def _place(pending: Pending, taken: Taken, block: Block) -> None:

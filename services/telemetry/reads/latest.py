@@ -55,14 +55,14 @@ async def _received_at(
     """The block at a place that was received last."""
     narrow = sql.SQL("{} AND placed_at = %(placed_at)s").format(where)
     blocks = await fetch_blocks(db, narrow, parameters | {"placed_at": placed_at})
-    return [max(blocks, key=lambda block: (block.received_at, block.lane_id, block.seq))]
+    return [max(blocks, key=lambda block: (block.received_at, block.lane_id, block.seq, block.part))]
 
 
 def _last(blocks: Sequence[StoredBlock], converter: Converter) -> tuple[Conversion, Sample]:
     """The newest sample of a few blocks: of several at one time the one that `merge` puts last."""
     newest_ns = max(int(block.time_ns.max()) for block in blocks)
     holding = [block for block in blocks if newest_ns in block.time_ns]
-    block = max(holding, key=lambda block: (block.clock_id, block.lane_id, block.seq))
+    block = max(holding, key=lambda block: (block.clock_id, block.lane_id, block.seq, block.part))
     at = np.flatnonzero(block.time_ns == newest_ns)[-1:]
     last = Piece(block.time_ns[at], block.values[at], block.capture_session_id, block.late)
     ((conversion, converted),) = converter.convert(last)

@@ -1,8 +1,8 @@
 """Blocks of one channel become one sequence of samples in time order.
 
-Where blocks of one clock hold the same time, the highest (epoch, seq) wins, whatever came first: any order of arrival
-gives the same content. Epochs of a producer have ascending lane ids. Samples of different clocks never shadow each
-other.
+Where blocks of one clock hold the same time, the highest (epoch, seq, part) wins, whatever came first: any order of
+arrival gives the same content. Epochs of a producer have ascending lane ids. Samples of different clocks never shadow
+each other.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
@@ -110,10 +110,10 @@ def _resolve(parts: list[_Part]) -> Iterator[Piece]:
         block = parts[0].block
         yield from _cut_up(Piece(parts[0].time_ns, parts[0].values, block.capture_session_id, block.late))
     elif parts:
-        parts = sorted(parts, key=lambda part: (part.block.lane_id, part.block.seq))
+        parts = sorted(parts, key=lambda part: (part.block.lane_id, part.block.seq, part.block.part))
         time_ns = np.concatenate([part.time_ns for part in parts])
         values = np.concatenate([part.values for part in parts])
-        # The index of a part is its rank: parts are sorted by (epoch, seq).
+        # The index of a part is its rank: parts are sorted by (epoch, seq, part).
         rank = np.repeat(np.arange(len(parts)), [len(part.time_ns) for part in parts])
         clock = np.array([part.block.clock_id for part in parts])[rank]
         kept = _winners(time_ns, clock, rank)

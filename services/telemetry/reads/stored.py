@@ -19,10 +19,10 @@ from services.telemetry.series import Times, Values
 
 READ = (
     "channel_id, (extract(epoch FROM placed_at) * 1000000)::bigint AS placed_us, span_ns, start_ns, offset_ns, "
-    "period_ns, lane_id, seq, commit_id, clock_id, n, late, received_at, capture_session_id::text, residuals_i4, "
+    "period_ns, lane_id, seq, part, commit_id, clock_id, n, late, received_at, capture_session_id::text, residuals_i4, "
     "residuals_i8, values_f8, values_i8"
 )
-ORDER = "placed_at, lane_id, seq"
+ORDER = "placed_at, lane_id, seq, part"
 QUERY = sql.SQL(f"SELECT {READ} FROM sample_blocks WHERE {{}} ORDER BY {ORDER}")
 # Beside each block, how many samples the next rows hold: so a portion is bounded before it is fetched.
 FETCH_MOST = 64
@@ -48,6 +48,7 @@ class StoredBlock:
     period_ns: int
     lane_id: int
     seq: int
+    part: int
     commit_id: int
     clock_id: int
     n: int

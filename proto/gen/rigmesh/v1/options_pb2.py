@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rigmesh/v1/options.proto\x12\nrigmesh.v1\x1a google/protobuf/descriptor.proto\"\xeb\x01\n\x06\x41\x63\x63\x65ss\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.rigmesh.v1.Access.Role\x12\x10\n\x08resource\x18\x02 \x03(\t\x12\x13\n\x0breturns_raw\x18\x03 \x01(\x08\x12\r\n\x05\x61udit\x18\x04 \x01(\t\x12\x16\n\x0ereturns_secret\x18\x05 \x01(\x08\"l\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x08\n\x04SELF\x10\x02\x12\n\n\x06VIEWER\x10\x03\x12\n\n\x06\x45\x44ITOR\x10\x04\x12\t\n\x05OWNER\x10\x05\x12\t\n\x05\x41\x44MIN\x10\x06\x12\n\n\x06SENSOR\x10\x07:D\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xa2\x90\x03 \x01(\x0b\x32\x12.rigmesh.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18rigmesh/v1/options.proto\x12\nrigmesh.v1\x1a google/protobuf/descriptor.proto\"\x80\x02\n\x06\x41\x63\x63\x65ss\x12%\n\x04role\x18\x01 \x01(\x0e\x32\x17.rigmesh.v1.Access.Role\x12\x10\n\x08resource\x18\x02 \x03(\t\x12\x13\n\x0breturns_raw\x18\x03 \x01(\x08\x12\r\n\x05\x61udit\x18\x04 \x01(\t\x12\x16\n\x0ereturns_secret\x18\x05 \x01(\x08\x12\x13\n\x0bignores_key\x18\x06 \x01(\x08\"l\n\x04Role\x12\x14\n\x10ROLE_UNSPECIFIED\x10\x00\x12\n\n\x06PUBLIC\x10\x01\x12\x08\n\x04SELF\x10\x02\x12\n\n\x06VIEWER\x10\x03\x12\n\n\x06\x45\x44ITOR\x10\x04\x12\t\n\x05OWNER\x10\x05\x12\t\n\x05\x41\x44MIN\x10\x06\x12\n\n\x06SENSOR\x10\x07:D\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xa2\x90\x03 \x01(\x0b\x32\x12.rigmesh.v1.Accessb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,7 +33,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rigmesh.v1.options_pb2', _g
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACCESS']._serialized_start=75
-  _globals['_ACCESS']._serialized_end=310
-  _globals['_ACCESS_ROLE']._serialized_start=202
-  _globals['_ACCESS_ROLE']._serialized_end=310
+  _globals['_ACCESS']._serialized_end=331
+  _globals['_ACCESS_ROLE']._serialized_start=223
+  _globals['_ACCESS_ROLE']._serialized_end=331
 # @@protoc_insertion_point(module_scope)

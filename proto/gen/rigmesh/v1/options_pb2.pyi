@@ -77,6 +77,7 @@ class Access(_message.Message):
     RETURNS_RAW_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
     RETURNS_SECRET_FIELD_NUMBER: _builtins.int
+    IGNORES_KEY_FIELD_NUMBER: _builtins.int
     role: Global___Access.Role.ValueType
     """Minimum role."""
     returns_raw: _builtins.bool
@@ -87,6 +88,10 @@ class Access(_message.Message):
     """
     returns_secret: _builtins.bool
     """True where the answer carries a secret that is shown once: its stored copy for a repeated call is encrypted."""
+    ignores_key: _builtins.bool
+    """True for a change that takes no Idempotency-Key: it is safe to repeat by other means, or begins or ends the session that
+    a key would belong to.
+    """
     @_builtins.property
     def resource(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Paths of the request fields that name the addressed project, directly or through what lies in it, for example
@@ -102,10 +107,11 @@ class Access(_message.Message):
         returns_raw: _builtins.bool = ...,
         audit: _builtins.str = ...,
         returns_secret: _builtins.bool = ...,
+        ignores_key: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "resource", b"resource", "returns_raw", b"returns_raw", "returns_secret", b"returns_secret", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "ignores_key", b"ignores_key", "resource", b"resource", "returns_raw", b"returns_raw", "returns_secret", b"returns_secret", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

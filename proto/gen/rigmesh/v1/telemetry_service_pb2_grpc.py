@@ -72,7 +72,8 @@ class TelemetryServiceServicer(object):
 
     def QueryTelemetry(self, request, context):
         """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
-        the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
+        the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown, and
+        within a batch the later series.
         The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
         pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
         RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.

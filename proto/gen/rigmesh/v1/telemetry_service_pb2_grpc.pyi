@@ -38,7 +38,8 @@ class TelemetryServiceStub:
     def __new__(cls, channel: _aio.Channel) -> TelemetryServiceAsyncStub: ...
     QueryTelemetry: _grpc.UnaryStreamMultiCallable[_telemetry_service_pb2.QueryTelemetryRequest, _telemetry_service_pb2.QueryTelemetryResponse]
     """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
-    the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
+    the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown, and
+    within a batch the later series.
     The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
     pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
     RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
@@ -69,7 +70,8 @@ class TelemetryServiceAsyncStub(TelemetryServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     QueryTelemetry: _aio.UnaryStreamMultiCallable[_telemetry_service_pb2.QueryTelemetryRequest, _telemetry_service_pb2.QueryTelemetryResponse]  # type: ignore[assignment]
     """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
-    the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
+    the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown, and
+    within a batch the later series.
     The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
     pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
     RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
@@ -103,7 +105,8 @@ class TelemetryServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_telemetry_service_pb2.QueryTelemetryResponse], _abc.AsyncIterator[_telemetry_service_pb2.QueryTelemetryResponse]]:
         """All samples of a time range, as chunks. Within a channel samples are in time order; chunks of all channels come by
-        the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown.
+        the time of their first sample. Where two blocks of one clock hold the same time, the higher (epoch, seq) is shown, and
+        within a batch the later series.
         The last message is `end`, or `error` when the answer broke off. Any range; memory stays bounded, the reader sets the
         pace. NOT_FOUND: a channel, session or run that is absent or not the caller's, or ceases to be in mid-answer.
         RESOURCE_EXHAUSTED: over 256 channels. UNAVAILABLE, DRAINING: the server is stopping, ask again.
