@@ -33,7 +33,7 @@ MAY_IMPORT = {
 NAMELESS = {"utils", "util", "common", "helpers", "helper", "base", "misc"}
 
 # Where packages come from is the machine's business, and so is where this checkout lies.
-REGISTRIES = r"pypi\.org|pythonhosted\.org|npmjs\.(?:org|com)|golang\.org/simple|index-url\s*[=\s]\s*http|goproxy"
+REGISTRIES = r"https?://[^\s<>]*(?:/simple\b|registry|proxy)|index-url\s*[=\s]\s*http"
 MACHINES = r"(?<![\w./$}~-])/(?:home|Users|root|work|workspace|mnt)/\w"
 UNFINISHED = r"\b(?:TODO|FIXME|XXX|HACK)\b"
 
