@@ -16,7 +16,7 @@ ROLES = ("control", "telemetry")
 class Settings(BaseSettings):
     """Units stand last in a name; ports are TCP. Unset URLs and upstreams mean: the embedded default."""
 
-    model_config = SettingsConfigDict(env_prefix="RIGMESH_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RIGMESH_", env_ignore_empty=True, frozen=True, extra="ignore")
 
     database_url: str = Field("", description="PostgreSQL with TimescaleDB; empty = an own cluster under data_dir")
     owner_database_url: str = Field("", description="the same database as the owner of its tables, for migrations")

@@ -20,3 +20,8 @@ def test_a_value_out_of_range_is_refused(values: dict[str, object]) -> None:
 def test_lists_are_read_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RIGMESH_CONTROL_UPSTREAMS", "one:1, two:2,")
     assert Settings().control_upstreams == ("one:1", "two:2")
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RIGMESH_DATA_DIR", "")
+    assert Settings().data_dir == Path(".rigmesh")
