@@ -9,6 +9,7 @@ from psycopg_pool import PoolTimeout
 
 from services.db.migrate import MigrationError, migrate
 from services.instance_key import InstanceKeyError
+from services.listing import PASSWORD
 from services.local.cluster import existing
 from services.local.folder import CannotStartError
 from services.settings import Settings
@@ -34,8 +35,8 @@ EXPECTED = (
 
 
 def explain(error: Exception) -> str:
-    """The text to show. Only our own may have several lines: the end of a log belongs to them."""
-    text = str(error).strip() or type(error).__name__
+    """The text to show, without the password of a URL in it. Only our own may have several lines: the end of a log belongs to them."""
+    text = PASSWORD.sub(r"\1:***@", str(error).strip()) or type(error).__name__
     return " ".join(text.split()) if isinstance(error, psycopg.Error) else text
 
 
