@@ -35,7 +35,7 @@ EXPECTED = (
 
 
 def explain(error: Exception) -> str:
-    """The text to show, without the password of a URL. Only our own may have several lines: a log's end belongs there."""
+    """The text to show, without a URL's password. Only our own may have several lines: a log's end belongs there."""
     text = PASSWORD.sub(r"\1:***@", str(error).strip()) or type(error).__name__
     return " ".join(text.split()) if isinstance(error, psycopg.Error) else text
 
